@@ -1,19 +1,24 @@
 """Channels in the ledger: what each follows, its hold, what was reported to it, how it moved."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
 
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import has_passed, passed_digests
+from receiver.ledger.trials import has_any_passed, has_passed, passed_digests
 from receiver.rules.channel_order import ByHand, ChannelState, Hold, Pushed, Report, higher
 from receiver.timestamps import Time
 
 MOVE = "m"
 PUSH = "push"  # the action of a move that no person ordered
 MOST_MOVES = 20
+HISTORY_MOVES = 200  # that are looked through for an image to return to
+UNDOING = frozenset({"rollback", "restore"})  # moves that put an earlier image back
 
 _HOLDS = """SELECT t.repository, t.tag, t.push_time, t.registration_id FROM targets t
  WHERE t.app = :app AND t.version = :name AND t.mode = 'channel'"""
@@ -83,14 +88,8 @@ _SOURCE = """SELECT d.source FROM led_to l JOIN deliveries d ON d.id = l.deliver
 _MOVES = """SELECT at, from_repository, from_tag, repository, tag, digest, push_time AS pushed_at,
   action, source, rule, registration_id FROM channel_moves
  WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT :most"""
-_MOVED_TO = """SELECT id, from_repository, from_tag FROM channel_moves
- WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag
-  AND action NOT IN ('rollback', 'restore')
-  AND (from_repository <> repository OR from_tag <> tag)
-  AND (CAST(:until AS TEXT) IS NULL OR id < :until) ORDER BY id DESC LIMIT 1"""
-_DIGEST = """SELECT digest FROM channel_moves
- WHERE app = :app AND channel = :name AND repository = :repository AND tag = :tag
-  AND id < :until AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
+_HISTORY = """SELECT from_repository, from_tag, repository, tag, digest, action FROM channel_moves
+ WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT :most"""
 _NEWEST_KNOWN = """SELECT max(push_time) FROM (
  SELECT push_time FROM targets WHERE app = :app AND version = :name AND mode = 'channel'
  UNION ALL SELECT push_time FROM registrations
@@ -388,32 +387,36 @@ class Earlier:
 def before(tx: Tx, app: str, name: str, image: ImageReference) -> Earlier | None:
     """Return what a channel that has this image had before, None if nothing is known.
 
-    It is the last image that passed its trial, or else the last one.
+    It is the last image that passed its trial, or else the last one, of the channel's last
+    HISTORY_MOVES moves: where nothing is tried, all of a long history would be looked through.
     """
-    last = None
-    for earlier, until in _earlier(tx, app, name, image):
+    moves = tx.run(_HISTORY, app=app, name=name, most=HISTORY_MOVES).all()
+    last, is_tried = None, has_any_passed(tx, app)
+    for (repository, tag), digest in _earlier(moves, image.repository, image.tag):
+        earlier = ImageReference(repository=repository, tag=tag)
         last = last or Earlier(earlier)
-        tag = {"repository": earlier.repository, "tag": earlier.tag}
-        digest = tx.run(_DIGEST, app=app, name=name, until=until, **tag).scalar()
-        if earlier != image and has_passed(tx, app, earlier, digest):
+        if not is_tried:
+            break
+        is_other = (repository, tag) != (image.repository, image.tag)
+        if is_other and has_passed(tx, app, earlier, digest):
             return Earlier(earlier, digest or next(iter(passed_digests(tx, app, earlier)), None))
     return last
 
 
 def _earlier(
-    tx: Tx, app: str, name: str, image: ImageReference
-) -> Iterator[tuple[ImageReference, str]]:
-    """Yield what the channel had before the image, newest first; what a rollback undid is left out.
+    moves: Sequence[Row[Any]], repository: str, tag: str
+) -> Iterator[tuple[tuple[str, str], str | None]]:
+    """Yield what a channel had before an image, newest first: repository and tag, and the digest.
 
-    Each comes with the id of the move that ended it, which is older than the one before: so the
-    walk ends.
+    What a rollback undid is left out. `moves` are the channel's, newest first.
     """
-    until = None
-    while True:
-        tag = {"repository": image.repository, "tag": image.tag}
-        row = tx.run(_MOVED_TO, app=app, name=name, until=until, **tag).first()
-        if row is None:
-            return
-        image = ImageReference(repository=row.from_repository, tag=row.from_tag)
-        until = str(row.id)
-        yield image, until
+    image = (repository, tag)
+    for place, move in enumerate(moves):
+        earlier = (move.from_repository, move.from_tag)
+        if (move.repository, move.tag) != image or earlier in {image, (None, None)}:
+            continue
+        if move.action in UNDOING:
+            continue
+        image = earlier
+        older = (one.digest for one in moves[place + 1 :] if (one.repository, one.tag) == image)
+        yield image, next((digest for digest in older if digest is not None), None)

@@ -47,7 +47,8 @@ _VERDICT_OF_DIGEST = _VERDICT.format(which="t.digest = :digest")  # whatever its
 _PUSHED_AGAIN = """SELECT 1 FROM targets g
  WHERE g.app = t.app AND g.version = t.version AND g.repository = t.repository AND g.tag = t.tag
   AND g.mode = 'create' AND g.push_time / 1000 > coalesce(
-   (SELECT r.push_time FROM registrations r WHERE r.id = t.registration_id), t.requested_at) / 1000"""
+    (SELECT r.push_time FROM registrations r WHERE r.id = t.registration_id), t.requested_at)
+   / 1000"""
 _VERDICT_OF_TAG = _VERDICT.format(which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_AGAIN})")
 _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
@@ -163,6 +164,12 @@ def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> b
     named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
     found = tx.run(_VERDICT_OF_TAG if digest is None else _VERDICT_OF_DIGEST, **named).scalar()
     return None if found is None else bool(found)
+
+
+def has_any_passed(tx: Tx, app: str) -> bool:
+    """Return whether any image of an app ever passed a trial."""
+    look = "SELECT 1 FROM trials WHERE app = :app AND passed LIMIT 1"
+    return tx.run(look, app=app).first() is not None
 
 
 def passed_digests(tx: Tx, app: str, image: ImageReference) -> tuple[str, ...]:

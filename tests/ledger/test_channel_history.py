@@ -1,8 +1,10 @@
 """Which image a rollback without a version puts back, on both engines."""
 
 import pytest
+from sqlalchemy import event
 
-from receiver.ledger.channels import read_channel_state
+from receiver.images import ImageReference
+from receiver.ledger.channels import Earlier, before, read_channel_state
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim
 from receiver.ledger.transaction import Tx
@@ -87,3 +89,21 @@ def test_what_it_was_rolled_back_from_is_not_put_back(ledger: Ledger) -> None:
 
     assert [rolled_back(ledger) for _ in range(2)] == ["4.1.0", "4.0.0"]
     assert write(ledger, lambda tx: read_channel_state(tx, APP, NAME)).tag == "4.0.0"
+
+
+def test_a_long_history_without_trials_costs_as_little_as_a_short_one(ledger: Ledger) -> None:
+    for number in range(30):
+        moved(ledger, f"1.{number}.0")
+    asked = []
+
+    def reads(tx: Tx) -> Earlier | None:
+        engine = tx.connection.engine
+        event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+        image = ImageReference(repository=REPOSITORY, tag="1.29.0")
+        return before(tx, APP, NAME, image)
+
+    found = write(ledger, reads)
+
+    assert found is not None
+    assert found.image.tag == "1.28.0"
+    assert len(asked) == 2
