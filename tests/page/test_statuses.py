@@ -6,7 +6,7 @@ import pytest
 
 from receiver.ledger.transaction import Tx
 from tests.support.receiver_here import receiver_here
-from tests.support.receiver_process import RULE, until
+from tests.support.receiver_process import APP, RULE, until
 from tests.support.visitor import PAGE, visitor
 
 OFF = '\n[catch_up]\nevery = "off"\n'
@@ -53,3 +53,26 @@ def test_what_is_held_back_does_not_look_as_if_it_moves(
 
     assert "queued my-game/1.0.0 held back" in shown.text
     assert '<li class="wait"' in shown.html
+
+
+def test_a_channel_says_what_moves_it(edgegap: str, tmp_path: Path) -> None:
+    """One that only gets what another channel has "follows pushes", it said."""
+    prod = f'\n[[channel]]\napp = "{APP}"\nname = "prod"\nfrom = "staging"\nneeds = ["approval"]\n'
+    config = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]') + prod
+    with (
+        receiver_here(tmp_path, edgegap, config=config + OFF, environment=PAGE) as here,
+        visitor(here) as person,
+    ):
+        delivery = here.push("1.0.0")
+        until(lambda: "needs_approval" in str(here.details(delivery)))
+        person.do("promote", app=APP, channel="prod", **{"from": "staging"})
+        until(
+            lambda: all(one["state"] == "done" for one in here.details(delivery)["registrations"])
+        )
+        until(lambda: "Held at 1.0.0" in person.read("/channels").text)
+        held = person.read("/channels").form("/do/release", channel="prod")
+        person.confirm("/do/release", held)
+        shown = person.read("/channels").text
+
+    assert "Channel stagingfollows pushes" in shown
+    assert "Channel prodfollows staging, after approval" in shown

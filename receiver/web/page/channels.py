@@ -1,13 +1,13 @@
 """The board of channels with their moves, and the page that shows what a promotion changes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.ledger.views import Move
-from receiver.rules.rule import Mode
+from receiver.rules.rule import Mode, Rule
 from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved
 from receiver.web.page.answers import answer_page
@@ -22,11 +22,13 @@ class Board:
     """An app's channels. `unused` are channels of the rules that have no image yet.
 
     `choices`: for each channel, the versions that it may be moved to, beside the previous one.
+    `follows`: for each channel, what moves it by itself.
     """
 
     app: AppVersions
     unused: tuple[str, ...]
     choices: Mapping[str, tuple[str, ...]]
+    follows: Mapping[str, str]
 
 
 def channels_page(shelf: VersionsView) -> Page:
@@ -36,7 +38,7 @@ def channels_page(shelf: VersionsView) -> Page:
         channels = service.settings.channels()
         apps = sorted({rule.app for rule in service.settings.rules})
         boards = [
-            _board(app, [name for owner, name in channels if owner == app.app])
+            _board(app, [name for owner, name in channels if owner == app.app], service)
             for app in await shelf.of_all(service, apps)
         ]
         waiting = [move for board in boards for move in board.app.waiting]
@@ -53,12 +55,22 @@ def last_move(channel: AppChannel) -> Move | None:
     return next((one for one in channel.moves if one.tag == channel.tag), None)
 
 
-def _board(app: AppVersions, names: list[str]) -> Board:
+def _board(app: AppVersions, names: list[str], service: Service) -> Board:
     used = {channel.channel for channel in app.channels}
     return Board(
         app,
         tuple(name for name in names if name not in used),
         {channel.channel: _choices(app, channel) for channel in app.channels},
+        {name: _followed(service.settings.rules, app.app, name) for name in names},
+    )
+
+
+def _followed(rules: Sequence[Rule], app: str, name: str) -> str:
+    own = [rule.channel(name) for rule in rules if rule.app == app and name in rule.channels]
+    needs = {need.value for channel in own for need in channel.needs}
+    sources = {channel.source or "pushes" for channel in own}
+    return " and ".join(sorted(sources)) + (
+        f", after {' and '.join(sorted(needs))}" if needs else ""
     )
 
 
