@@ -87,7 +87,8 @@ def _registration_lines(registration: RegistrationDetail) -> list[str]:
     if registration.overwritten:
         lines.append("  warning   the tag was overwritten: Edgegap's edge may run the old image")
     if registration.sentence and registration.sentence not in held:
-        label = "  was       " if registration.dismissed_at else "  next step "
+        over = "  result    " if registration.state is State.DONE else "  next step "
+        label = "  was       " if registration.dismissed_at else over
         lines += [label + line.lstrip() for line in _indented(registration.sentence, "")[:1]]
         lines += _indented("\n".join(registration.sentence.split("\n")[1:]), "            ")
     if registration.trial is not None:

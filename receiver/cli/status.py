@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 MOST = 5  # of each list
+LOOKED_AT = 50  # deliveries, for the last pushes: each multi-platform push reports parts as well
 NO_SERVER = (
     "No server on this machine uses this ledger: pushes are not recorded. Start `receiver serve`."
 )
@@ -70,9 +71,9 @@ async def _ask(server: Server) -> Status:
     from receiver.web.overview import Overview
 
     now = await server.ask("GET", "/api/overview", Overview)
-    path = f"/api/deliveries?limit={MOST}"
-    waiting = await server.ask("GET", f"{path}&state=waiting", DeliveryPage)
-    last = await server.ask("GET", path, DeliveryPage)
+    path = "/api/deliveries?limit="
+    waiting = await server.ask("GET", f"{path}{MOST}&state=waiting", DeliveryPage)
+    last = await server.ask("GET", f"{path}{LOOKED_AT}", DeliveryPage)
     problems, ready = tuple(now.degraded), now.ready
     if server.is_here:  # its worker does not run, which this says in other words
         others = (one for one in problems if one.code is not Code.WORKER)
@@ -85,8 +86,19 @@ async def _ask(server: Server) -> Status:
         parked_count=now.parked_count,
         parked=now.parked[:MOST],
         waiting=_waiting(waiting.deliveries),
-        last=last.deliveries,
+        last=_last(last.deliveries),
     )
+
+
+def _last(deliveries: Sequence[Delivery]) -> tuple[Delivery, ...]:
+    """Return the last pushes, without the parts of images and test pushes."""
+    from receiver.reasons import Reason
+
+    parts = {
+        *(Reason.NO_TAG, Reason.SIGNATURE, Reason.ATTESTATION, Reason.SBOM, Reason.REFERRERS),
+        *(Reason.BUILD_CACHE, Reason.TEST_PUSH),
+    }
+    return tuple(one for one in deliveries if one.reason not in parts)[:MOST]
 
 
 def _waiting(deliveries: Iterable[Delivery]) -> tuple[Registration, ...]:

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Commands, commands_in
-from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, webhook_body
+from tests.conftest import StartReceiver
+from tests.support.commands import Commands, commands_beside, commands_in
+from tests.support.receiver_process import (
+    NO_CATCH_UP,
+    REPOSITORY,
+    RULE,
+    ReceiverProcess,
+    until,
+    webhook_body,
+)
 
 MAIN = f"{REPOSITORY}:"
 
@@ -244,3 +252,17 @@ def test_a_parked_registration_shows_what_to_add(
     assert "state     parked no_settings" in done.stdout
     assert "\n            req_cpu = 1024" in done.stdout
     assert "GET /v1/app/my-game/version/1.0  404" in done.stdout
+
+
+def test_the_sentence_of_what_is_done_is_its_result(start: StartReceiver) -> None:
+    """It was the "next step", though there is none."""
+    config = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+    receiver = start(config=config + NO_CATCH_UP)
+    receiver.ended(receiver.push("2.0.0"))
+    older = receiver.push("1.0.0")
+    until(lambda: "superseded" in str(receiver.details(older)))
+
+    answer = commands_beside(receiver).run("show", older).stdout
+
+    assert "  result    " in answer
+    assert "next step" not in answer
