@@ -333,14 +333,13 @@ class Attempt:
         return None
 
     def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
-        facts = {**self._facts(rule), "detail": out.detail}
         waiting = wait_at_most(
             Reason.DOCKER_HUB_UNAVAILABLE,
             waited=self._claimed.waited,
             longest=out.longest,
             lasted=out.lasted,
             asked=out.asked,
-            sentence=explain(Reason.DOCKER_HUB_UNAVAILABLE, **facts),
+            sentence=explain(Reason.DOCKER_HUB_UNAVAILABLE, detail=out.detail, **self._facts(rule)),
             now=self._ledger.now(),
             jitter=self._jitter(),
         )
@@ -489,9 +488,7 @@ class Attempt:
         """Return the facts that sentences about this registration may contain."""
         claimed = self._claimed
         return {
-            "app": claimed.app,
-            "version": claimed.version,
-            "rule": claimed.rule,
+            **claimed.names,
             "image": str(claimed.image),
             "repository": claimed.image.repository,
             "copy_from": rule.copy_from if rule else "",

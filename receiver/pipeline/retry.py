@@ -155,10 +155,10 @@ def next_result(
     *,
     waited: WaitState,
     detail: str,
-    retry_after: int | None,
     facts: Mapping[str, object],
     now: int,
     jitter: float,
+    retry_after: int | None = None,
 ) -> Result:
     """Return the next wait of a policy that retries, or park if it has lasted too long.
 
@@ -275,7 +275,6 @@ def internal_error(claimed: Claimed, error: Exception, *, now: int, jitter: floa
         Policy(Action.RETRY, Reason.FAULT),
         waited=claimed.waited,
         detail=type(error).__name__,
-        retry_after=None,
         facts=claimed.names,
         now=now,
         jitter=jitter,
