@@ -4,7 +4,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from httpx import AsyncClient
 
@@ -183,16 +182,19 @@ def _refusal_of(error: ConfigError) -> str:
 @asynccontextmanager
 async def at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Service]:
     """Build the service on an opened ledger, without its worker and its periodic tasks."""
-    async with _connected(settings) as (client, http):
+    async with connected(settings) as (client, http):
         yield Service(LiveSettings(settings), ledger, client, preflight_over(http, settings))
 
 
 @asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[tuple[EdgegapClient, AsyncClient]]:
-    token = settings.edgegap_token or Secret("")
+async def connected(
+    settings: Settings, kind: type[EdgegapClient] = EdgegapClient
+) -> AsyncIterator[tuple[EdgegapClient, AsyncClient]]:
+    """Yield the client for Edgegap, and the one for everything else."""
+    token, secrets = settings.edgegap_token or Secret(""), settings.secrets()
     pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    connect = partial(edgegap_client, settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect() as client, http_client() as http:
+    edgegap = edgegap_client(settings.edgegap_base_url, token, pace, secrets, kind=kind)
+    async with edgegap as client, http_client() as http:
         yield client, http
 
 
@@ -209,7 +211,7 @@ async def running(
     `settled` is called with each finished registration and its result, once that is on disk.
     `catching_up`: run the periodic tasks; a command that processes a single push does not.
     """
-    async with _connected(settings) as (client, http):
+    async with connected(settings) as (client, http):
         current, watch = LiveSettings(settings), ClockWatch()
         preflight = preflight_over(http, settings, answered=watch.compare)
         service = Service(current, ledger, client, preflight, settled)

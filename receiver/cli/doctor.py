@@ -86,15 +86,10 @@ async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
 
 async def _checks(settings: Settings) -> AsyncIterator[Finding]:
     from receiver.doctor.checks import examine
-    from receiver.edgegap.client import RateLimiter, edgegap_client
-    from receiver.http.client import http_client
     from receiver.pipeline.preflight import preflight_over
-    from receiver.secret import Secret
+    from receiver.service import connected
 
-    token = settings.edgegap_token or Secret("")
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    connect = edgegap_client(settings.edgegap_base_url, token, pace, settings.secrets())
-    async with connect as client, http_client() as http:
+    async with connected(settings) as (client, http):
         async for finding in examine(settings, client, preflight_over(http, settings), http):
             yield finding
 

@@ -18,12 +18,11 @@ import msgspec
 from receiver.backoff import WaitState
 from receiver.config.settings import Settings
 from receiver.dockerhub.webhook import Push
-from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
+from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.plans import masked
 from receiver.edgegap.responses import Answer, Body, version_path
 from receiver.edgegap.version_cache import VersionCache
-from receiver.http.client import http_client
 from receiver.images import ImageReference
 from receiver.ledger.deliveries import Reported, push_time_of
 from receiver.ledger.ledger import Ledger
@@ -36,7 +35,7 @@ from receiver.pipeline.channels import ChannelAttempt
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Match, Mode, channels_of, rule_on
-from receiver.secret import Secret
+from receiver.service import connected
 from receiver.upkeep.operations import manual_push
 
 LAST_ID = "r~"  # sorts after every other id
@@ -139,13 +138,9 @@ class _ReadOnlyLedger:
 
 async def preview_push(settings: Settings, image: ImageReference) -> Preview:
     """Return the result of a push of the image: its verdict and each request."""
-    pace = RateLimiter(settings.requests_per_second, settings.concurrency)
-    token = settings.edgegap_token or Secret("")
-    base, secrets = settings.edgegap_base_url, settings.secrets()
-    connect = edgegap_client(base, token, pace, secrets, kind=_ReadOnlyClient)
     with closing(Ledger(settings.database_url)) as ledger:
         existing = ledger if _is_there(ledger) else None
-        async with connect as client, http_client() as http:
+        async with connected(settings, _ReadOnlyClient) as (client, http):
             preflight = preflight_over(http, settings)
             push = await manual_push(preflight.hub, settings.rules, image)
             return await _DryRun(settings, client, preflight, existing, push).run(image)
