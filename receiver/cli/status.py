@@ -94,7 +94,7 @@ def _last(deliveries: Sequence[Delivery]) -> tuple[Delivery, ...]:
     """Return the last pushes, without the parts of images and test pushes."""
     from receiver.reasons import Reason
 
-    parts = {
+    parts: set[str | None] = {
         *(Reason.NO_TAG, Reason.SIGNATURE, Reason.ATTESTATION, Reason.SBOM, Reason.REFERRERS),
         *(Reason.BUILD_CACHE, Reason.TEST_PUSH),
     }
