@@ -42,9 +42,9 @@ from receiver.web.page.auth import (
 )
 from receiver.web.page.channels import show_promotion
 from receiver.web.page.rendering import fault_page
-from receiver.web.page.versions import VersionLists, VersionsView
 from receiver.web.page.views import page_routes
 from receiver.web.problems import ProblemCode, problem
+from receiver.web.versions import VersionLists, VersionsView
 from receiver.web.webhook import Hooks, not_found
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # fewer collections: their pauses cause the slowest responses
@@ -68,9 +68,8 @@ def create_app(
     app = _App(
         hooks,
         settings.forwarded_allow_ips,
-        shelf,
         routes=[
-            *routes_of(operations(hooks, shelf)),
+            *routes_of(operations(hooks)),
             *login.routes(),
             *page_routes(shelf, checks),
             *Approving().routes(),
@@ -87,7 +86,7 @@ def create_app(
         ),
     )
     app.router.redirect_slashes = False
-    app.state.failure = None
+    app.state.failure, app.state.shelf = None, shelf
     return app
 
 
@@ -109,12 +108,9 @@ class _App(Starlette):
     Routing and middleware cost half as much again, and a webhook needs neither (ADR 14).
     """
 
-    def __init__(
-        self, hooks: Hooks, trusted_proxies: str, shelf: VersionsView, **kwargs: Any
-    ) -> None:
+    def __init__(self, hooks: Hooks, trusted_proxies: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._hooks = hooks
-        self._shelf = shelf
         self._usual = trust_proxies(self._serve, trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,7 +124,7 @@ class _App(Starlette):
                 scope["app"] = self
                 scope["path_params"] = {"token": path[len(PATH) :].removesuffix("/")}
                 try:
-                    response = await self._hooks.take(Request(scope, receive, send))
+                    response = await self._hooks.receive_webhook(Request(scope, receive, send))
                     status = response.status_code
                     await response(scope, receive, send)
                 finally:
@@ -139,7 +135,7 @@ class _App(Starlette):
                 await self._hooks.note_stray(Request(scope, receive))
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
-            self._shelf.lists.expire()  # the page then shows changes by the API and commands
+            self.state.shelf.lists.expire()  # the page then shows changes by the API and commands
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a person or a program, with the address that a proxy reports."""

@@ -12,7 +12,7 @@ from receiver.timestamps import Time
 from receiver.version import VERSION
 from receiver.web.bodies import PLAIN
 from receiver.web.operation import JSON, Group, Operation, ResponseSpec
-from receiver.web.problems import MEANINGS, ProblemCode
+from receiver.web.problems import ProblemCode
 from receiver.web.serialization import encode
 
 # Examples of request bodies, made from the examples in their schemas.
@@ -95,12 +95,11 @@ class _Schemas:
     """The schemas of all types that the operations use, by name."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        handlers = [one.handler for one in operations]
-        asked = [kind for one in handlers for kind in (one.body, one.query) if kind]
+        asked = [kind for one in operations for kind in (one.body, one.query) if kind]
         answered = [
             kind
             for one in operations
-            for response in one.responses.values()
+            for response in one.responses
             for kind in response.content.values()
         ]
         kinds = [*asked, *answered, Reason]  # a `ReasonWord` refers to the last
@@ -111,7 +110,7 @@ class _Schemas:
             asked, schema_hook=_schema_of, ref_template=REF
         )
         self._by_kind = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
-        queries = {one.query for one in handlers if one.query}
+        queries = {one.query for one in operations if one.query}
         self._parameters = {kind: named.pop(kind.__name__) for kind in queries}
         for word in Word.__subclasses__():
             described = {"description": word.__doc__, "enum": list(word.known)}
@@ -120,7 +119,9 @@ class _Schemas:
             if name not in of_requests:
                 _close(schema)
             _tidy(schema)
-        named[ProblemCode.__name__]["x-enumDescriptions"] = dict(sorted(MEANINGS.items()))
+        named[ProblemCode.__name__]["x-enumDescriptions"] = {
+            code.value: code.meaning for code in sorted(ProblemCode)
+        }
         self.components = dict(sorted(named.items()))
 
     def operation(self, one: Operation) -> Schema:
@@ -134,18 +135,18 @@ class _Schemas:
         if one.description:
             described["description"] = one.description
         parameters = [_in_path(name, text) for name, text in one.parameters.items()]
-        if one.handler.query:
-            parameters += _in_query(self._parameters[one.handler.query])
+        if one.query:
+            parameters += _in_query(self._parameters[one.query])
         if parameters:
             described["parameters"] = parameters
-        if one.handler.body:
-            schema = {**self._by_kind[id(one.handler.body)], **one.handler.rules}
+        if one.body:
+            schema = {**self._by_kind[id(one.body)], **one.rules}
             example = example_of(schema, self.components)
             content = {JSON: {"schema": schema, "example": example}}
             described["requestBody"] = {"required": True, "content": content}
         described["responses"] = {
-            str(status.value): self._response(response)
-            for status, response in sorted(one.responses.items())
+            str(response.status.value): self._response(response)
+            for response in sorted(one.responses, key=lambda response: response.status)
         }
         return described
 

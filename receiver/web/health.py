@@ -2,8 +2,10 @@
 
 import hmac
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,28 +16,87 @@ from receiver.errors import LedgerError
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.stats import Standing, read_standing
 from receiver.ledger.trials import trial_time
+from receiver.ledger.views import described
 from receiver.reasons import State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Health
 from receiver.web.api_auth import has_token
-from receiver.web.endpoint_bodies import Liveness, NotReady, Readiness
 from receiver.web.messages import json_response
-from receiver.web.problems import ProblemCode, problem
+from receiver.web.operation import (
+    AWAY,
+    CHALLENGE,
+    JSON,
+    OK,
+    TEXT,
+    UNAVAILABLE,
+    Group,
+    ResponseSpec,
+    endpoint,
+    fails,
+    returns,
+)
+from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode, problem
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"
 
 
-async def live(request: Request) -> Response:
-    """Return 200 while the worker's loops are running."""
+CROWDED = "there are too many connections (`too_many_connections`)."
+Replica = Annotated[str | UnsetType, described("The id of this process; only with an API token.")]
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """Whether the worker's loops are running."""
+
+    alive: bool
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """A push can be recorded now."""
+
+    ready: Annotated[bool, described("True.")]
+    degraded: Annotated[
+        tuple[str, ...],
+        Meta(description="Codes of other problems, with an API token also their messages."),
+    ]
+    replica: Replica = UNSET
+
+
+class NotReady(msgspec.Struct, frozen=True):
+    """A push cannot be recorded now."""
+
+    ready: Annotated[bool, described("False.")]
+    error: str
+    replica: Replica = UNSET
+
+
+@endpoint(
+    "GET /livez", Group.MONITORING,
+    returns(Liveness, "The worker's loops are running."),
+    ResponseSpec(
+        UNAVAILABLE, f"The worker is not running, or {CROWDED}",
+        {JSON: Liveness, PROBLEM_JSON: Problem},
+    ),
+)  # fmt: skip
+async def get_liveness(request: Request) -> Response:
+    """Show whether the worker's loops are running."""
     service: Service = request.app.state.service
     alive = service.worker.alive
     return json_response(Liveness(alive), 200 if alive else 503)
 
 
-async def ready(request: Request) -> Response:
-    """Return 200 while a push could be recorded; `degraded` lists other problems.
+@endpoint(
+    "GET /readyz", Group.MONITORING,
+    returns(Readiness, "A delivery can be recorded now; no problem in `degraded` loses a push."),
+    ResponseSpec(
+        UNAVAILABLE, f"A delivery cannot be recorded now, or {CROWDED}",
+        {JSON: NotReady, PROBLEM_JSON: Problem},
+    ),
+    security=("", "token"),
+)  # fmt: skip
+async def get_readiness(request: Request) -> Response:
+    """Show whether a delivery can be recorded now.
 
-    Their messages require an API token, because this endpoint is public.
+    The details of problems require an API token.
     """
     service: Service = request.app.state.service
     health = await service.health.lately()
@@ -60,8 +121,19 @@ _NO_TOKEN = "missing or wrong metrics token (RECEIVER_METRICS_TOKEN)"  # noqa: S
 STATES = (State.QUEUED, State.WAITING, State.WORKING, State.PARKED)
 
 
-async def show_metrics(request: Request) -> Response:
-    """Return the metrics in Prometheus' text format; the ledger is read at each scrape."""
+@endpoint(
+    "GET /metrics", Group.MONITORING,
+    ResponseSpec(OK, "Prometheus' text format.", {TEXT: str}),
+    fails(
+        ProblemCode.TOKEN_INVALID,
+        why="RECEIVER_METRICS_TOKEN is set, and the request's token is missing or wrong.",
+        headers=CHALLENGE,
+    ),
+    AWAY,
+    security=("", "metricsToken"),
+)  # fmt: skip
+async def get_metrics(request: Request) -> Response:
+    """Show the metrics; the ledger is read at each scrape."""
     service: Service = request.app.state.service
     required = service.settings.metrics_token
     if required is not None:

@@ -1,10 +1,15 @@
-"""An operation of the API or of another endpoint: what routes it, and what documents it."""
+"""An operation of the API or of another endpoint: declared once, where it is implemented.
 
+The name, the docstring and the annotations of a handler are the id, the summary, the description
+and the input of its operation. The router and the OpenAPI document are made from the declarations.
+"""
+
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import update_wrapper
 from http import HTTPStatus
-from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,12 +18,17 @@ from starlette.routing import Route
 from receiver.service import Service
 from receiver.web.api_auth import guarded
 from receiver.web.messages import read_query, read_request
+from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode
 
-T = TypeVar("T")
 JSON = "application/json"
 TEXT = "text/plain"
 HTML = "text/html"
+OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
+UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 RETRY_AFTER = {"Retry-After": "Seconds until it is worth another try."}
+CHALLENGE = {"WWW-Authenticate": "The scheme: Bearer."}
+
+Respond = Callable[[Request], Awaitable[Response]]
 
 
 class Group(StrEnum):
@@ -41,22 +51,10 @@ class Group(StrEnum):
 class ResponseSpec:
     """One response of an operation: its body by media type, and the descriptions of headers."""
 
+    status: HTTPStatus
     description: str
     content: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """What an operation does, with the type of its body or of its query, if it reads one.
-
-    `rules`: JSON Schema of what the type of the body does not say.
-    """
-
-    respond: Callable[[Request], Awaitable[Response]]
-    body: type | None = None
-    query: type | None = None
-    rules: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Operation:
     """One method of one path. `id` is the name of the method in a generated client.
 
     `security`: each is a way to be allowed; "" is anyone. `slash`: the path with a slash at its
-    end is the same operation.
+    end is the same operation. `rules`: JSON Schema of what the type of the body does not say.
     """
 
     method: str
@@ -72,60 +70,141 @@ class Operation:
     id: str
     group: Group
     summary: str
-    handler: Handler
-    responses: Mapping[HTTPStatus, ResponseSpec]
-    description: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    security: Sequence[str] = ("token",)
-    slash: bool = False
+    description: str
+    respond: Respond
+    responses: Sequence[ResponseSpec]
+    body: type | None
+    query: type | None
+    rules: Mapping[str, object]
+    parameters: Mapping[str, str]
+    security: Sequence[str]
+    slash: bool
 
 
-def returns(kind: object, description: str) -> ResponseSpec:
+def returns(
+    kind: object,
+    description: str,
+    status: HTTPStatus = OK,
+    headers: Mapping[str, str] | None = None,
+) -> ResponseSpec:
     """Return a response that is JSON of this type."""
-    return ResponseSpec(description, {JSON: kind})
+    return ResponseSpec(status, description, {JSON: kind}, headers or {})
 
 
-def without_input(
-    handle: Callable[[Service, Request], Awaitable[Response]], *, for_one_repository: bool = False
-) -> Handler:
-    """Return a handler of the API that reads neither a body nor a query."""
-    return Handler(guarded(handle, for_one_repository=for_one_repository))
+def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:
+    """Return an error of the API, with the codes that it may have; they have the same status."""
+    named = ", ".join(f"`{code}`" for code in codes)
+    description = f"{why} Code: {named}."
+    return ResponseSpec(codes[0].status, description, {PROBLEM_JSON: Problem}, headers or {})
 
 
-def with_body(
-    kind: type[T],
-    handle: Callable[[Service, Request, T], Awaitable[Response]],
-    *,
-    for_one_repository: bool = False,
+AWAY = ResponseSpec(
+    UNAVAILABLE,
+    "The ledger is unavailable and nothing was done (`ledger_unavailable`), or there are too many "
+    "large bodies (`too_many_bodies`) or connections (`too_many_connections`). Try again later.",
+    {PROBLEM_JSON: Problem},
+)
+_CHALLENGED = fails(
+    ProblemCode.TOKEN_INVALID,
+    ProblemCode.TOKEN_REVOKED,
+    why="The bearer token is missing, invalid or revoked: create one with `receiver api-token`.",
+    headers=CHALLENGE,
+)
+_LIMITED = fails(
+    ProblemCode.TOKEN_LIMITED, why="The token is limited to the pushes of one repository."
+)
+_INVALID = fails(
+    ProblemCode.INVALID_REQUEST, why="The query or the body is invalid; see the message."
+)
+_OF_BODIES = (
+    fails(ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds."),
+    fails(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB."),
+)
+
+
+def endpoint(
+    call: str,
+    group: Group,
+    *responses: ResponseSpec,
+    body: type | None = None,
+    query: type | None = None,
     rules: Mapping[str, object] | None = None,
-) -> Handler:
-    """Return a handler of the API that reads a body of this type."""
+    parameters: Mapping[str, str] | None = None,
+    security: Sequence[str] = (),
+    slash: bool = False,
+) -> Callable[[Respond], Operation]:
+    """Declare a handler as an operation; `call` is its method and path, the others as there."""
 
-    async def read(service: Service, request: Request) -> Response:
-        return await handle(service, request, await read_request(request, kind))
+    def declare(handle: Respond) -> Operation:
+        method, path = call.split()
+        first, *others = handle.__name__.split("_")
+        summary, _, more = inspect.cleandoc(handle.__doc__ or "").partition("\n\n")
+        return Operation(
+            method=method,
+            path=path,
+            id=first + "".join(other.capitalize() for other in others),
+            group=group,
+            summary=summary.removesuffix("."),
+            description=" ".join(more.split()),
+            respond=handle,
+            responses=responses,
+            body=body,
+            query=query,
+            rules=rules or {},
+            parameters=parameters or {},
+            security=security,
+            slash=slash,
+        )
 
-    respond = guarded(read, for_one_repository=for_one_repository)
-    return Handler(respond, body=kind, rules=rules or {})
+    return declare
 
 
-def with_query(
-    kind: type[T],
-    handle: Callable[[Service, Request, T], Awaitable[Response]],
-    *,
+def api(
+    call: str,
+    group: Group,
+    *responses: ResponseSpec,
+    parameters: Mapping[str, str] | None = None,
+    rules: Mapping[str, object] | None = None,
     for_one_repository: bool = False,
-) -> Handler:
-    """Return a handler of the API that reads a query of this type."""
+) -> Callable[[Callable[..., Awaitable[Response]]], Operation]:
+    """Declare a handler as an operation of the API, with the errors that each such one may return.
 
-    async def read(service: Service, request: Request) -> Response:
-        return await handle(service, request, read_query(request, kind))
+    The handler's argument `body` or `query`, if it has one, is read from the request as the type
+    that it is annotated with. `for_one_repository`: see `guarded`.
+    """
 
-    return Handler(guarded(read, for_one_repository=for_one_repository), query=kind)
+    def declare(handle: Callable[..., Awaitable[Response]]) -> Operation:
+        body, query = (handle.__annotations__.get(name) for name in ("body", "query"))
+
+        async def read(service: Service, request: Request) -> Response:
+            if body is not None:
+                return await handle(service, request, await read_request(request, body))
+            if query is not None:
+                return await handle(service, request, read_query(request, query))
+            return await handle(service, request)
+
+        errors = [_CHALLENGED, AWAY]
+        if not (for_one_repository and parameters):  # another repository's: as if it did not exist
+            errors.append(_LIMITED)
+        if body or query or parameters:
+            errors.append(_INVALID)
+        if body:
+            errors += _OF_BODIES
+        by_status = {one.status: one for one in (*errors, *responses)}
+        respond = guarded(read, for_one_repository=for_one_repository)
+        declare_it = endpoint(
+            call, group, *by_status.values(), body=body, query=query, rules=rules,
+            parameters=parameters, security=("token",),
+        )  # fmt: skip
+        return declare_it(update_wrapper(respond, handle))
+
+    return declare
 
 
 def routes_of(operations: Sequence[Operation]) -> list[Route]:
     """Return the routes of these operations."""
     return [
-        Route(path, one.handler.respond, methods=[one.method])
+        Route(path, one.respond, methods=[one.method])
         for one in operations
         for path in ((one.path, f"{one.path}/") if one.slash else (one.path,))
     ]

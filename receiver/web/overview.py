@@ -4,6 +4,8 @@ from contextlib import suppress
 from typing import Annotated
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from receiver.errors import LedgerError
 from receiver.ledger.queries import overview
@@ -11,6 +13,8 @@ from receiver.ledger.views import LedgerOverview, described
 from receiver.reasons import Reason
 from receiver.service import Service
 from receiver.upkeep.health import Condition
+from receiver.web.messages import json_response
+from receiver.web.operation import Group, api, returns
 
 
 class Overview(LedgerOverview, frozen=True):
@@ -48,3 +52,12 @@ async def overview_of(service: Service) -> Overview:
     found = await service.ledger.read(lambda tx: overview(tx, rules))
     health = await service.health.now()
     return Overview(**msgspec.structs.asdict(found), ready=health.ready, degraded=health.conditions)
+
+
+@api(
+    "GET /api/overview", Group.OVERVIEW,
+    returns(Overview, "Rules, repositories, parked work, problems."),
+)  # fmt: skip
+async def get_overview(service: Service, _: Request) -> Response:
+    """Show the current state."""
+    return json_response(await overview_of(service))

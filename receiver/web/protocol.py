@@ -20,7 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from receiver import metrics
 from receiver.logs import get_logger
-from receiver.web.problems import PROBLEM_JSON, STATUS, ProblemCode, problem_body
+from receiver.web.problems import PROBLEM_JSON, ProblemCode, problem_body
 
 MOST_CONNECTIONS = 1000
 LARGEST_HEAD = 64 * 1024  # bytes: request line and headers, and the trailers of a chunked body
@@ -357,7 +357,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
         body = problem_body(rejection.code, rejection.message)
         self.transport.write(
-            STATUS_LINE[STATUS[rejection.code]]
+            STATUS_LINE[rejection.code.status]
             + b"content-type: %s\r\n" % PROBLEM_JSON.encode()
             + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             + body

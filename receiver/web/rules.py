@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from receiver.dockerhub.webhook import Push, named_as_artifact
-from receiver.ledger.gates import ALL
+from receiver.images import parse_image_reference
+from receiver.ledger.gates import ALL, paused
 from receiver.ledger.views import (
     App,
     ReasonWord,
@@ -22,7 +25,11 @@ from receiver.rules.channel_order import Follow, Need
 from receiver.rules.rule import Match, OnOverwrite, Rule, channels_of, match_of, rule_on, takes
 from receiver.rules.tag_patterns import Globs, TagPattern
 from receiver.rules.trial import OnFailure
+from receiver.service import Service
 from receiver.timestamps import Time
+from receiver.web.bodies import CheckQuery
+from receiver.web.messages import json_response
+from receiver.web.operation import Group, api, returns
 
 TagsInWords = Annotated[
     str, described("The tags that it matches.", "versions 1.x, no pre-releases")
@@ -95,6 +102,29 @@ class CheckedImage(msgspec.Struct, frozen=True):
     rules: Annotated[tuple[TriedRule, ...], described("Each rule of the repository.")]
 
 
+@api(
+    "GET /api/rules", Group.RULES,
+    returns(RuleList, "All rules, in the order of the configuration."),
+)  # fmt: skip
+async def list_rules(service: Service, _: Request) -> Response:
+    """List the rules: what each matches, and what it does."""
+    since = await service.ledger.read(paused)
+    return json_response(RuleList(shown_rules(service.settings.rules, since)))
+
+
+@api(
+    "GET /api/check", Group.RULES,
+    returns(CheckedImage, "The verdict, and what each rule of the repository does."),
+)  # fmt: skip
+async def check_image(service: Service, _: Request, query: CheckQuery) -> Response:
+    """Check which rules match an image.
+
+    Only the rules decide: nothing is recorded, and neither Docker Hub nor Edgegap is asked.
+    """
+    image = parse_image_reference(query.image)
+    return json_response(checked(image.repository, image.tag, service.settings.rules))
+
+
 def shown_rules(rules: Sequence[Rule], paused: Mapping[str, Time]) -> tuple[ShownRule, ...]:
     """Return the rules; `paused`: since when, by repository."""
     everything = paused.get(ALL)
@@ -133,7 +163,7 @@ def _in_words(pattern: TagPattern) -> str:
     return f"{matches}, except {', '.join(pattern.negative)}" if pattern.negative else matches
 
 
-def check_image(repository: str, tag: str, rules: Sequence[Rule]) -> CheckedImage:
+def checked(repository: str, tag: str, rules: Sequence[Rule]) -> CheckedImage:
     """Return which rules match an image, as which version, or why not."""
     decision = rule_on(Push(repository, tag), rules)
     first = {(one.app, one.version): one for one in decision.matches}

@@ -1,22 +1,39 @@
 """The webhook endpoint for Docker Hub: HTTP in, JSON out; `intake.py` applies the rules."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from receiver.dockerhub.webhook import Push, read_push, skip_reason
 from receiver.errors import BadBody, BadLink, LedgerError
+from receiver.ledger.views import DeliveryId, described
 from receiver.logs import get_logger
-from receiver.pipeline.intake import ANSWERS, SAMPLE_BYTES, TEST, WEBHOOK, Sender, refuse, take
+from receiver.pipeline.intake import SAMPLE_BYTES, TEST, WEBHOOK, Sender, refuse, take
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
 from receiver.web.body import SMALL_BODY, ClientDisconnected, read_body
 from receiver.web.clients import MinuteLimiter, Senders, client_of
+from receiver.web.operation import (
+    ACCEPTED,
+    JSON,
+    OK,
+    RETRY_AFTER,
+    TEXT,
+    UNAVAILABLE,
+    Group,
+    Operation,
+    ResponseSpec,
+    endpoint,
+    returns,
+)
+from receiver.web.problems import PROBLEM_JSON, Problem
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
@@ -31,7 +48,77 @@ GREETING = (
     "it accepts POST requests only.\n"
 )
 
+Text = str | UnsetType | None
+
 log = get_logger()
+
+
+class PushData(msgspec.Struct, frozen=True):
+    """The push in Docker Hub's body."""
+
+    tag: Annotated[Text, described("Without a tag the delivery is ignored: `no_tag`.", "1.4.2")] = (
+        UNSET
+    )
+    pushed_at: Annotated[
+        Any, described("Epoch seconds; dropped if it is not such a number.", 1_795_453_200)
+    ] = UNSET
+    pusher: Annotated[Any, described("Displayed; dropped if it is not text.")] = UNSET
+    media_type: Text = UNSET
+
+
+class PushedRepository(msgspec.Struct, frozen=True):
+    """The repository in Docker Hub's body."""
+
+    repo_name: Annotated[Text, Meta(examples=["studio/game-server"])] = UNSET
+    namespace: Text = UNSET
+    name: Text = UNSET
+
+
+class WebhookBody(msgspec.Struct, frozen=True):
+    """The parts of Docker Hub's webhook body that are read. The Content-Type is ignored."""
+
+    push_data: PushData
+    repository: PushedRepository
+
+
+class AcceptedPush(msgspec.Struct, frozen=True):
+    """A push that is recorded on disk and queued."""
+
+    delivery: DeliveryId
+    verdict: Literal["accepted"]
+
+
+class IgnoredPush(msgspec.Struct, frozen=True):
+    """A push that is recorded, and that no rule wants."""
+
+    delivery: DeliveryId
+    verdict: Literal["ignored"]
+    reason: Reason
+
+
+class RefusedBody(msgspec.Struct, frozen=True):
+    """A body that is not a push; it is recorded, unless there are too many."""
+
+    verdict: Literal["refused"]
+    reason: Reason
+    error: str
+    delivery: DeliveryId | UnsetType = UNSET
+
+
+class NotAccepted(msgspec.Struct, frozen=True):
+    """A push that is not recorded: send it again."""
+
+    error: str
+    reason: Literal["ledger_unavailable"]
+
+
+class ErrorMessage(msgspec.Struct, frozen=True):
+    """An error."""
+
+    error: Annotated[str, described("What happened, and what to do.")]
+
+
+_PATH, _LINK = "/hooks/dockerhub/{token}", "The last segment of a link, valid for one repository."
 
 
 class Hooks:
@@ -43,18 +130,58 @@ class Hooks:
         self._strange_bodies = 0
         self._senders = Senders(trusted_proxies)
 
-    async def greet(self, request: Request) -> Response:
-        """Explain what a link is when it is opened in a browser; the same text for any token.
+    def operations(self) -> list[Operation]:
+        """Return the operations at the address of a link."""
+        receive = endpoint(
+            f"POST {_PATH}", Group.DOCKER_HUB,
+            returns(IgnoredPush, "Recorded and ignored: see the reason."),
+            returns(AcceptedPush, "Recorded on disk.", ACCEPTED),
+            returns(RefusedBody, "The body is not a push.", HTTPStatus.BAD_REQUEST),
+            returns(
+                ErrorMessage,
+                "The token is wrong, revoked, or for another repository: the response is the same.",
+                HTTPStatus.NOT_FOUND,
+            ),
+            returns(RefusedBody, "The body took over 10 seconds.", HTTPStatus.REQUEST_TIMEOUT),
+            returns(RefusedBody, "The body is over 1 MiB.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+            returns(
+                ErrorMessage,
+                "Too many wrong tokens from one address. A valid link is never limited.",
+                HTTPStatus.TOO_MANY_REQUESTS, RETRY_AFTER,
+            ),
+            ResponseSpec(
+                UNAVAILABLE,
+                "The ledger cannot be written now and the push was not accepted, or there are too "
+                "many connections (`too_many_connections`) or large bodies. Send it again.",
+                {JSON: NotAccepted, PROBLEM_JSON: Problem}, RETRY_AFTER,
+            ),
+            parameters={"token": _LINK}, body=WebhookBody, slash=True,
+        )  # fmt: skip
+        proof = (
+            "The response to a challenge signed by `receiver doctor`; it identifies this receiver."
+        )
+        explain_it = endpoint(
+            f"GET {_PATH}", Group.DOCKER_HUB,
+            ResponseSpec(
+                OK, "A short explanation, the same for any token.", {TEXT: str},
+                {PROOF_HEADER: proof},
+            ),
+            parameters={"token": _LINK}, slash=True,
+        )  # fmt: skip
+        return [receive(self.receive_webhook), explain_it(self.explain_link)]
 
-        For a challenge that `doctor` signed, the proof header identifies this receiver.
-        """
+    async def explain_link(self, request: Request) -> Response:
+        """Explain a link."""
         service: Service = request.app.state.service
         proof = service.links.proof(request.path_params["token"])
         headers = {} if proof is None else {PROOF_HEADER: proof}
         return PlainTextResponse(GREETING, headers=headers)
 
-    async def take(self, request: Request) -> Response:
-        """Accept one webhook: 202 or 200 means that the delivery is on disk."""
+    async def receive_webhook(self, request: Request) -> Response:
+        """Receive a webhook from Docker Hub.
+
+        A trailing slash is accepted, without a redirect.
+        """
         service: Service = request.app.state.service
         try:
             repository, key = service.links.read(request.path_params["token"])
@@ -68,7 +195,7 @@ class Hooks:
     async def _take(
         self, service: Service, request: Request, repository: str, key: int
     ) -> Response:
-        """Do as `take`, for a valid link; raises LedgerError if nothing can be recorded."""
+        """Receive it on a valid link; raises LedgerError if nothing can be recorded."""
         body = b""
         try:
             body = await read_body(request)
@@ -99,13 +226,11 @@ class Hooks:
         )
         if not is_test:
             service.link_uses.note(repository, key)
-        verdict = recorded.ruling.verdict.value
-        payload: dict[str, str | None] = {"delivery": recorded.delivery, "verdict": verdict}
-        if recorded.ruling.verdict is Verdict.ACCEPTED:
+        reason = recorded.ruling.reason
+        if reason is None:
             service.worker.wake()
-        else:
-            payload["reason"] = recorded.ruling.reason
-        return _JsonResponse(payload, ANSWERS[recorded.ruling.verdict])
+            return _JsonResponse(AcceptedPush(recorded.delivery, "accepted"), ACCEPTED)
+        return _JsonResponse(IgnoredPush(recorded.delivery, "ignored", reason), OK)
 
     async def _sender(self, request: Request, body: bytes) -> Sender:
         return Sender(
@@ -148,9 +273,8 @@ class Hooks:
         address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(client_of(address)):
             service.refused_links.count(error)
-            return JSONResponse(
-                {"error": "rate limit exceeded"}, 429, headers={"Retry-After": "60"}
-            )
+            headers = {"Retry-After": "60"}
+            return JSONResponse({"error": "rate limit exceeded"}, 429, headers=headers)
         self._count(service, await self._judge(service, request, error), address)
         return not_found()
 
@@ -213,7 +337,7 @@ class Hooks:
 class _JsonResponse(Response):
     """The response to nearly every push; Starlette's header handling would double its cost."""
 
-    def __init__(self, payload: Mapping[str, str | None], status: int) -> None:
+    def __init__(self, payload: AcceptedPush | IgnoredPush, status: int) -> None:
         self.status_code = status
         self.background = None
         self.body = msgspec.json.encode(payload)

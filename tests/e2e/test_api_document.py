@@ -28,7 +28,6 @@ from receiver.web.app import create_app
 from receiver.web.bodies import MOST_MISSED
 from receiver.web.document import document_of
 from receiver.web.operations import operations as listed
-from receiver.web.page.versions import VersionsView
 from receiver.web.problems import ProblemCode
 from receiver.web.webhook import Hooks
 from tests.contract.openapi import contract_checked
@@ -41,7 +40,7 @@ from tests.support.receiver_process import (
     webhook_body,
 )
 
-DOCUMENT = document_of(listed(Hooks(""), VersionsView()))
+DOCUMENT = document_of(listed(Hooks("")))
 OPENAPI: dict[str, Any] = json.loads(DOCUMENT)
 METRICS_TOKEN = "metrics-token-of-the-test"
 # A version for each tag, a channel that follows the newest, and another app's rule that parks.

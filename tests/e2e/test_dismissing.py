@@ -19,7 +19,7 @@ from receiver.ledger.registrations import settle
 from receiver.reasons import Reason
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.upkeep.purge import Purge
-from receiver.web.page import versions
+from receiver.web import versions
 from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.ledger_work import OWNER, at, finish, one_claim, parked, pushed, settled, write
 from tests.support.receiver_here import ReceiverHere, receiver_here

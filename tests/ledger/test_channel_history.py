@@ -12,7 +12,7 @@ from receiver.ledger.trials import TRIAL
 from receiver.reasons import Outcome
 from receiver.rules.rule import Mode, Rule
 from receiver.upkeep.channels import promote, rollback_channel
-from receiver.web.page.versions import known_versions
+from receiver.web.versions import known_versions
 from tests.support.ledger_work import OWNER, done, one_claim, pushed, settled, write
 from tests.support.receiver_process import APP, REPOSITORY
 

@@ -11,7 +11,7 @@ from receiver.ledger.revision import shared_revision
 from receiver.ledger.stats import newest_version
 from receiver.ledger.targets import live_targets
 from receiver.ledger.transaction import Tx
-from receiver.web.page.versions import known_versions
+from receiver.web.versions import known_versions
 from tests.support.ledger_work import write
 
 LARGE = {"targets", "registrations", "deliveries", "led_to", "requests", "deletions"}

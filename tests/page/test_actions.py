@@ -8,8 +8,9 @@ import pytest
 from receiver.ledger.channels import read_channel_state
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.web import versions
 from receiver.web.overview import overview_of
-from receiver.web.page import questions, versions
+from receiver.web.page import questions
 from receiver.web.page.onboarding import steps_of, try_public_address
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here

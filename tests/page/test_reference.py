@@ -16,7 +16,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.web.page.reference import reference_of
 from receiver.web.page.rendering import HEADERS
-from receiver.web.problems import MEANINGS, STATUS, ProblemCode
+from receiver.web.problems import ProblemCode
 from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
 from tests.support.deploy import tool
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -85,13 +85,13 @@ def test_it_has_every_schema_with_its_fields_and_every_error_code(
         for one in (*schema.get("properties", ()), *filter(None, schema.get("enum", ()))):
             assert f"<code>{one}</code>" in part, (name, one)
     for code in ProblemCode:
-        assert f"{code} {STATUS[code]} {MEANINGS[code].replace('`', '')}" in shown.text
+        assert f"{code} {code.status} {code.meaning.replace('`', '')}" in shown.text
 
 
 def test_the_document_has_the_meaning_of_every_error_code(document: Any) -> None:
     schema = document["components"]["schemas"]["ProblemCode"]
 
-    assert schema["x-enumDescriptions"] == {code.value: MEANINGS[code] for code in ProblemCode}
+    assert schema["x-enumDescriptions"] == {code.value: code.meaning for code in ProblemCode}
 
 
 def test_each_link_leads_to_a_part_of_the_page_and_each_id_is_unique(shown: Reading) -> None:

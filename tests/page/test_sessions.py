@@ -414,7 +414,7 @@ def test_a_fault_of_the_receiver_is_a_page_without_detail(
     token = {"Authorization": f"Bearer {receiver.api_token()}", **html}
     with visitor(receiver) as person, monkeypatch.context() as patch:
         patch.setattr("receiver.web.page.answers.render", fail)
-        patch.setattr("receiver.web.api.search_deliveries", fail)
+        patch.setattr("receiver.web.deliveries.search_deliveries", fail)
         shown = person.get("/rules", headers=html)
         machine = person.get("/rules")
         of_the_api = person.get("/api/deliveries", headers=token)

@@ -9,7 +9,7 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.web.page import versions
+from receiver.web import versions
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, NO_CATCH_UP, PATIENCE_SECONDS, RULE, until
 from tests.support.visitor import PAGE, Visitor, visitor

@@ -17,7 +17,8 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.upkeep.health import MAY_LOSE, TITLES, Code, Condition
-from receiver.web.page import deliveries, rendering, versions
+from receiver.web import versions
+from receiver.web.page import deliveries, rendering
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (
     APP,
@@ -501,7 +502,7 @@ def test_a_page_waits_once_for_edgegaps_lists(
         return await really(tasks, timeout=timeout)
 
     sandbox.misbehave(Fault("timeout", method="GET", path_contains="/versions", seconds=60))
-    monkeypatch.setattr("receiver.web.page.versions.asyncio.wait", wait)
+    monkeypatch.setattr("receiver.web.versions.asyncio.wait", wait)
 
     person.read(path)
 

@@ -29,7 +29,7 @@ from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.moves import check_channel, do_move
 from receiver.web.page.onboarding import try_public_address
 from receiver.web.page.questions import QUESTIONS, channel_of, check_limit
-from receiver.web.page.versions import VersionsView
+from receiver.web.versions import VersionsView
 
 PAGE = "page"
 

@@ -14,7 +14,7 @@ from receiver.web.page.answers import answer_page
 from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page, failure
 from receiver.web.page.sessions import Session
-from receiver.web.page.versions import AppChannel, AppVersions, VersionsView
+from receiver.web.versions import AppChannel, AppVersions, VersionsView
 
 
 @dataclass(frozen=True, slots=True)

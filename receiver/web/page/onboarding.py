@@ -13,7 +13,7 @@ from receiver.ledger.queries import find_push
 from receiver.ledger.views import LedgerOverview
 from receiver.service import Service
 from receiver.upkeep.connect import NotProven, send_test_push
-from receiver.web.page.versions import VersionList
+from receiver.web.versions import VersionList
 
 TEST_SECONDS = 10.0
 

@@ -18,7 +18,7 @@ from receiver.web.document import example_of
 from receiver.web.operation import HTML, JSON
 from receiver.web.page.compression import accepts_gzip
 from receiver.web.page.rendering import HEADERS, render
-from receiver.web.problems import STATUS, ProblemCode
+from receiver.web.problems import ProblemCode
 
 Schema = Mapping[str, Any]
 _CODE = re.compile(r"`([a-z_]+)`")
@@ -270,17 +270,16 @@ def _limits(schema: Schema) -> str:
 
 def _errors(named: Mapping[str, Schema], calls: Sequence[Call]) -> Iterator[ErrorCode]:
     """Return the codes, by status; an operation names its codes in its responses."""
-    schema = named[ProblemCode.__name__]
     naming = {
         (code, call.id)
         for call in calls
         for answer in call.answers
         for code in _CODE.findall(answer.description)
     }
-    for code in sorted(schema["enum"], key=lambda code: (STATUS[ProblemCode(code)], code)):
+    codes = [ProblemCode(word) for word in named[ProblemCode.__name__]["enum"]]
+    for code in sorted(codes, key=lambda code: (code.status, code)):
         used = [call.id for call in calls if (code, call.id) in naming]
-        status = STATUS[ProblemCode(code)]
-        yield ErrorCode(code, status.value, schema["x-enumDescriptions"][code], used)
+        yield ErrorCode(code.value, code.status.value, code.meaning, used)
 
 
 # The API reference at `/api/`, made from the same document as `/api/openapi.json`.

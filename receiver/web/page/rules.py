@@ -12,7 +12,7 @@ from receiver.service import Service
 from receiver.web.overview import overview_of
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.sessions import Session
-from receiver.web.rules import CheckedImage, ShownRule, check_image, shown_rules
+from receiver.web.rules import CheckedImage, ShownRule, checked, shown_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ async def show_rules(service: Service, request: Request, session: Session) -> Re
             known[name],
             service.links.link(base, name),
             tuple(own),
-            check_image(name, tag, settings.rules) if tag else None,
+            checked(name, tag, settings.rules) if tag else None,
         )
         for name, own in groupby(ordered, key=lambda rule: rule.repository)
         if name in known

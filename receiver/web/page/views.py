@@ -31,8 +31,8 @@ from receiver.web.page.onboarding import steps_of
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.rules import show_rules
 from receiver.web.page.sessions import Session
-from receiver.web.page.version_list import show_diff, versions_page
-from receiver.web.page.versions import VersionsView
+from receiver.web.page.versions import show_diff, versions_page
+from receiver.web.versions import VersionsView
 
 MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
 
