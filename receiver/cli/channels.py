@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import click
 
-from receiver.cli.client import configured, lenient_settings, perform, reached
+from receiver.cli.client import (
+    KEY,
+    ask_receiver,
+    check_app,
+    configured,
+    lenient_settings,
+    perform,
+)
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
-from receiver.cli.operations import KEY
 from receiver.cli.versions import is_terminal
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
-    from receiver.config.settings import Settings
     from receiver.ledger.views import Channel
     from receiver.upkeep.promotion import ProposedMove
-    from receiver.web.bodies import ChannelList, QueuedMove, RollbackRequest
+    from receiver.web.bodies import QueuedMove
+
 READING_SECONDS = 60.0  # a call to Edgegap, which may be slow
 
 
@@ -28,13 +33,14 @@ READING_SECONDS = 60.0  # a call to Edgegap, which may be slow
 @handle_errors
 def channels(app: str | None, as_json: bool) -> None:
     """List the channels of APP, or of all apps, with their images, holds and last moves."""
+    from receiver.web.bodies import ChannelList
     from receiver.web.serialization import json_text
 
     settings = configured(KEY | {"rule"})
-    known = sorted({rule.app for rule in settings.rules})
-    if app is not None and app not in known:
-        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
-    found = asyncio.run(_channels(settings, app))
+    if app is not None:
+        check_app(settings, app)
+    query = "" if app is None else f"?app={quote(app)}"
+    found = ask_receiver(settings, "GET", f"/api/channels{query}", ChannelList)
     if as_json:
         click.echo(json_text(found))
         return
@@ -56,9 +62,10 @@ def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version than the version it was rolled back from.
     """
-    from receiver.web.bodies import RollbackRequest
+    from receiver.web.bodies import QueuedMove, RollbackRequest
 
-    _move("/api/rollback", RollbackRequest(app, channel, to), as_json)
+    asked = RollbackRequest(app, channel, to)
+    _show(perform(lenient_settings(KEY), "/api/rollback", QueuedMove, asked), as_json=as_json)
 
 
 @click.command()
@@ -70,26 +77,10 @@ def release(app: str, channel: str) -> None:
     from receiver.web.bodies import Released, ReleaseRequest
 
     asked = ReleaseRequest(app, channel)
-    done = asyncio.run(perform(lenient_settings(KEY), "/api/release", Released, asked))
-    click.echo(done.sentence)
+    click.echo(perform(lenient_settings(KEY), "/api/release", Released, asked).sentence)
 
 
-async def _channels(settings: Settings, app: str | None) -> ChannelList:
-    from receiver.web.bodies import ChannelList
-
-    query = "" if app is None else f"?app={quote(app)}"
-    async with reached(settings) as server:
-        return await server.ask("GET", f"/api/channels{query}", ChannelList)
-
-
-def _move(path: str, asked: RollbackRequest, as_json: bool) -> None:
-    from receiver.web.bodies import QueuedMove
-
-    show_queued(asyncio.run(perform(lenient_settings(KEY), path, QueuedMove, asked)), as_json)
-
-
-def show_queued(done: QueuedMove, as_json: bool) -> None:
-    """Print a move that was recorded."""
+def _show(done: QueuedMove, *, as_json: bool) -> None:
     from receiver.web.serialization import json_text
 
     text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
@@ -137,6 +128,7 @@ def promote(
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version.
     """
+    from receiver.upkeep.promotion import ProposedMove
     from receiver.web.bodies import PromoteRequest, QueuedMove
 
     if other is not None and to is not None:
@@ -145,7 +137,11 @@ def promote(
     tag = digest = None
     if not as_json:
         named = {"app": app, "channel": channel, "to": to, "from": other}
-        move = asyncio.run(_proposed(settings, named))
+        query = urlencode({name: value for name, value in named.items() if value is not None})
+        move = ask_receiver(
+            settings, "GET", f"/api/promotion?{query}", ProposedMove,
+            begin=True, seconds=READING_SECONDS,
+        )  # fmt: skip
         tag, digest = move.tag, move.digest
         click.echo("\n".join(_move_lines(move)), err=True)
         if not yes and is_terminal():
@@ -153,16 +149,7 @@ def promote(
             if not click.confirm(question, err=True):
                 raise CommandError("nothing was moved", NOT_DONE)
     asked = PromoteRequest(app, channel, to, other, tag, digest)
-    show_queued(asyncio.run(perform(settings, "/api/promote", QueuedMove, asked)), as_json)
-
-
-async def _proposed(settings: Settings, named: dict[str, str | None]) -> ProposedMove:
-    from receiver.upkeep.promotion import ProposedMove
-
-    query = urlencode({name: value for name, value in named.items() if value is not None})
-    async with reached(settings, begin=True) as server:
-        path = f"/api/promotion?{query}"
-        return await server.ask("GET", path, ProposedMove, seconds=READING_SECONDS)
+    _show(perform(settings, "/api/promote", QueuedMove, asked), as_json=as_json)
 
 
 def _move_lines(move: ProposedMove) -> list[str]:

@@ -19,15 +19,19 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from receiver.cli.exits import BAD_CONFIG, NOT_DONE, NOT_FOUND, CommandError
+from receiver.cli.exits import BAD_CONFIG, NOT_DONE, NOT_FOUND, USAGE, CommandError
 from receiver.config.variables import variables_of
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.signing import ApiToken, ApiTokenSigner
 
 if TYPE_CHECKING:
+    import httpx
+
     from receiver.config.settings import Settings
+    from receiver.ledger.ledger import Ledger
 
 NOTHING: frozenset[str] = frozenset()
+KEY = frozenset({"RECEIVER_SECRET_KEY"})
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
 ANSWER_SECONDS = 15.0
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -39,6 +43,7 @@ OWN_EXITS = {"configuration_refused": BAD_CONFIG}
 FAULTS = 400
 SERVES_AT = "serves_at"
 PROCESSED_LATER = "start `receiver serve` to process them"
+IN_FORCE_LATER = "it takes effect at the next `receiver serve`"
 RETRY_SECONDS = 2.0  # another command, or a starting or stopping server, may hold the ledger
 LOOK_EVERY_SECONDS = 0.05
 
@@ -69,13 +74,6 @@ def lenient_settings(need: frozenset[str] = NOTHING) -> Settings:
             err=True,
         )
     return settings
-
-
-if TYPE_CHECKING:
-    import httpx
-
-    from receiver.config.settings import Settings
-    from receiver.ledger.ledger import Ledger
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -162,23 +160,42 @@ class Server:
         raise CommandError(refused.detail, OWN_EXITS.get(refused.code, code))
 
 
-async def perform(
+def ask_receiver(
     settings: Settings,
+    method: str,
     path: str,
     kind: type[V],
-    asked: object,
+    body: object = None,
     *,
-    begin: bool = True,
-    without_server: str = "it takes effect at the next `receiver serve`",
+    begin: bool = False,
+    seconds: float = ANSWER_SECONDS,
+    later: str = "",
 ) -> V:
-    """Send a request that changes something, and return the response.
+    """Send one request to the receiver that `reached` yields, and return the response.
 
-    `without_server` says when the change takes effect if no server is running.
+    `later` says when a change takes effect if no server is running.
     """
-    async with reached(settings, begin=begin) as server:
-        done = await server.ask("POST", path, kind, asked)
-        server.note(without_server)
-        return done
+
+    async def ask_it() -> V:
+        async with reached(settings, begin=begin) as server:
+            done = await server.ask(method, path, kind, body, seconds=seconds)
+            if later:
+                server.note(later)
+            return done
+
+    return asyncio.run(ask_it())
+
+
+def perform(settings: Settings, path: str, kind: type[V], body: object) -> V:
+    """Send a request that changes something, and return the response."""
+    return ask_receiver(settings, "POST", path, kind, body, begin=True, later=IN_FORCE_LATER)
+
+
+def check_app(settings: Settings, app: str) -> None:
+    """Raise CommandError if no rule names the app."""
+    known = sorted({rule.app for rule in settings.rules})
+    if app not in known:
+        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
 
 
 @asynccontextmanager
@@ -236,7 +253,7 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
             await asyncio.to_thread(ledger.open_to_write, wait_seconds=0)
         except LedgerInUse:
             here = serving_address(ledger) or address(settings.host, settings.port)
-            if await _answers(here) or time.monotonic() >= until:
+            if await _answer(f"{here}/livez") is not None or time.monotonic() >= until:
                 return here
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         else:
@@ -245,39 +262,31 @@ async def _open_or_find_server(ledger: Ledger, settings: Settings) -> str | None
 
 async def _uses_ledger(ledger: Ledger, here: str, settings: Settings) -> bool:
     """Return whether the server at this URL uses this ledger."""
-    from receiver.http.body import NO_ANSWER, ask
-    from receiver.http.client import http_client
     from receiver.ledger.replicas import is_there
 
-    headers = {"Authorization": f"Bearer {api_keys(settings).sign(new_token(ONE_MINUTE))}"}
-    async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
-        try:
-            _, content = await ask(
-                http,
-                "GET",
-                f"{here}/readyz",
-                largest=LARGEST_ANSWER,
-                seconds=ANSWER_SECONDS,
-                headers=headers,
-            )
-            answer = json.loads(content)
-        except NO_ANSWER:
-            return False
+    token = api_keys(settings).sign(new_token(ONE_MINUTE))
+    content = await _answer(f"{here}/readyz", {"Authorization": f"Bearer {token}"})
+    try:
+        answer = json.loads(content or b"null")
+    except ValueError:
+        return False
     owner = answer.get("replica") if isinstance(answer, dict) else None
     return isinstance(owner, str) and await ledger.read(lambda tx: is_there(tx, owner))
 
 
-async def _answers(here: str) -> bool:
+async def _answer(url: str, headers: dict[str, str] | None = None) -> bytes | None:
+    """Return the body of the response at this URL; None if there is none."""
     from receiver.http.body import NO_ANSWER, ask
     from receiver.http.client import http_client
 
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
-            url = f"{here}/livez"
-            await ask(http, "GET", url, largest=LARGEST_ANSWER, seconds=ANSWER_SECONDS)
+            _, content = await ask(
+                http, "GET", url, largest=LARGEST_ANSWER, seconds=ANSWER_SECONDS, headers=headers
+            )
         except NO_ANSWER:
-            return False
-    return True
+            return None
+    return content
 
 
 def address(host: str, port: int) -> str:

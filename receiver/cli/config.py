@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import api_keys, configured, new_token, reached
+from receiver.cli.client import KEY, api_keys, ask_receiver, configured, new_token
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED, variables_of
 from receiver.errors import ConfigError, ConfigIssue
@@ -21,7 +21,6 @@ from receiver.signing import MAX_URL, LinkSigner
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
 SECONDS_A_DAY = 86_400
-KEY = frozenset({"RECEIVER_SECRET_KEY"})
 
 
 @click.command()
@@ -41,7 +40,9 @@ def check(as_json: bool) -> None:
         unreachable = asyncio.run(_check_outside(settings))
     except ConfigError as error:
         if as_json:
-            rows = [_fault_row(fault) for fault in error.faults]
+            rows = [
+                {"where": one.where, "what": one.what, "hint": one.hint} for one in error.faults
+            ]
             click.echo(json.dumps({"ok": False, "faults": rows, "warnings": error.warnings}))
             raise SystemExit(BAD_CONFIG) from None
         for warning in error.warnings:
@@ -83,7 +84,7 @@ def link(repository: str) -> None:
     The link is a secret: anyone who has it can send pushes for this repository. To revoke it,
     increase the repository's number under [links] in receiver.toml and reload.
     """
-    settings = configured(frozenset({"RECEIVER_SECRET_KEY", "public_url"}))
+    settings = configured(KEY | {"public_url"})
     if not is_repository(repository):
         sentence = f"{repository!r} is not a repository name: write group/project in lower case"
         raise CommandError(sentence, USAGE)
@@ -156,14 +157,6 @@ async def more_faults(settings: Settings) -> list[ConfigIssue]:
     return faults
 
 
-def _fault_row(fault: ConfigIssue) -> dict[str, str]:
-    return {"where": fault.where, "what": fault.what, "hint": fault.hint}
-
-
-if TYPE_CHECKING:
-    from receiver.config.settings import Settings
-
-
 @click.command("api-token")
 @click.option(
     "--days",
@@ -184,9 +177,12 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     error: `receiver api-token --revoke ID` revokes this token alone. A token that is limited to a
     repository can list, show, push and replay the pushes of that repository, and nothing else.
     """
+    from receiver.web.bodies import Revoked, RevokeRequest
+
     settings = configured(KEY)
     if revoke is not None:
-        if not asyncio.run(_revoke(settings, revoke)):
+        path, asked = "/api/tokens/revoke", RevokeRequest(revoke)
+        if not ask_receiver(settings, "POST", path, Revoked, asked, begin=True).revoked:
             raise CommandError(f"{revoke} was already revoked", NOT_DONE)
         click.echo(f"Revoked {revoke}.")
         return
@@ -198,14 +194,6 @@ def api_token(days: int, repository: str | None, revoke: str | None) -> None:
     click.echo(api_keys(settings).sign(token))
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(token.expires_at))
     click.echo(f"ID {token.id}, valid until {until}", err=True)
-
-
-async def _revoke(settings: Settings, identity: str) -> bool:
-    from receiver.web.bodies import Revoked, RevokeRequest
-
-    async with reached(settings, begin=True) as server:
-        request = RevokeRequest(identity)
-        return (await server.ask("POST", "/api/tokens/revoke", Revoked, request)).revoked
 
 
 @click.group()

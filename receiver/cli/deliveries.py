@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from receiver.cli.client import (
+    KEY,
     PROCESSED_LATER,
     Server,
     configured,
@@ -35,8 +36,11 @@ from receiver.images import ImageReference, parse_image_reference
 from receiver.reasons import Reason, State, Verdict
 
 if TYPE_CHECKING:
+    from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
     from receiver.ledger.views import DeliveryDetail
+    from receiver.upkeep.replay import ReplayedDeliveries
+    from receiver.web.bodies import ReplayRequest
 
 MOST_ROWS = 1000  # the maximum of the API, too
 SOURCES = ("webhook", "catch-up", "command", "restore", "test")  # and its words
@@ -173,11 +177,6 @@ def _opened() -> Ledger:
     ledger = Ledger(lenient_settings().database_url)
     ledger.open_readonly()
     return ledger
-
-
-if TYPE_CHECKING:
-    from receiver.config.settings import Settings
-    from receiver.ledger.ledger import Ledger
 
 
 @click.command()
@@ -320,12 +319,6 @@ def _exit_by_state(row: DeliveryDetail) -> None:
         raise SystemExit(NOT_DONE)
 
 
-if TYPE_CHECKING:
-    from receiver.config.settings import Settings
-    from receiver.upkeep.replay import ReplayedDeliveries
-    from receiver.web.bodies import ReplayRequest
-
-
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--parked", is_flag=True, help="All deliveries with a parked registration.")
@@ -347,7 +340,7 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
 
     if not ids and not parked and since is None:
         raise CommandError("name deliveries by ID, or use --parked or --since", USAGE)
-    settings = configured(frozenset({"RECEIVER_SECRET_KEY"}))
+    settings = configured(KEY)
     since_ms = None if since is None else moment(since)
     asked = ReplayRequest(list(ids), parked, since_ms)
     done = asyncio.run(_replay(settings, asked))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import lenient_settings, reached
+from receiver.cli.client import KEY, ask_receiver, lenient_settings
 from receiver.cli.exits import NOT_DONE, NOT_FOUND, USAGE, CommandError, handle_errors
 from receiver.reasons import Reason
 
 if TYPE_CHECKING:
-    from receiver.config.settings import Settings
     from receiver.ledger.views import Changed
-
-KEY = frozenset({"RECEIVER_SECRET_KEY"})
 
 
 @click.command()
@@ -38,6 +34,9 @@ def dismiss(
     ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
     dismissed push can be replayed like any other push.
     """
+    from receiver.ledger.views import Changed
+    from receiver.logs import user_name
+    from receiver.web.bodies import DismissRequest, UndoDismissalRequest
     from receiver.web.serialization import json_text
 
     if everything == bool(ids):
@@ -46,11 +45,14 @@ def dismiss(
         raise CommandError("--reason requires --all", USAGE)
     if undo and everything:
         raise CommandError("--undo requires IDs", USAGE)
-    settings = lenient_settings(KEY)
-    if undo:
-        changed = asyncio.run(_undo(settings, list(ids)))
-    else:
-        changed = asyncio.run(_dismiss(settings, list(ids), reason))
+    why = None if reason is None else Reason(reason)
+    asked = (
+        UndoDismissalRequest(list(ids), "command", user_name())
+        if undo
+        else DismissRequest(list(ids), everything, why, "command", user_name())
+    )
+    path = "/api/dismiss/undo" if undo else "/api/dismiss"
+    changed = ask_receiver(lenient_settings(KEY), "POST", path, Changed, asked)
     if as_json:
         click.echo(json_text(changed))
     else:
@@ -73,30 +75,3 @@ def _print(changed: Changed, word: str) -> None:
         click.echo(f"superseded  {one.id}  {one.app}/{one.version}: a later push succeeded")
     if not (changed.registrations or changed.superseded or changed.missing or changed.unchanged):
         click.echo("Nothing is parked.", err=True)
-
-
-async def _dismiss(settings: Settings, ids: list[str], reason: str | None) -> Changed:
-    """Dismiss the registrations with these IDs, or all parked registrations if there are no IDs."""
-    from receiver.ledger.views import Changed
-    from receiver.logs import user_name
-    from receiver.web.bodies import DismissRequest
-
-    asked = DismissRequest(
-        ids=ids,
-        all=not ids,
-        reason=None if reason is None else Reason(reason),
-        source="command",
-        name=user_name(),
-    )
-    async with reached(settings) as server:
-        return await server.ask("POST", "/api/dismiss", Changed, asked)
-
-
-async def _undo(settings: Settings, ids: list[str]) -> Changed:
-    from receiver.ledger.views import Changed
-    from receiver.logs import user_name
-    from receiver.web.bodies import UndoDismissalRequest
-
-    asked = UndoDismissalRequest(ids, "command", user_name())
-    async with reached(settings) as server:
-        return await server.ask("POST", "/api/dismiss/undo", Changed, asked)

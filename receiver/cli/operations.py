@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
-from receiver.cli.client import PROCESSED_LATER, configured, lenient_settings, perform, reached
+from receiver.cli.client import (
+    KEY,
+    PROCESSED_LATER,
+    configured,
+    lenient_settings,
+    perform,
+    reached,
+)
 from receiver.cli.exits import (
     INTERRUPTED,
     MAY_BE_RECORDED,
@@ -36,8 +43,6 @@ if TYPE_CHECKING:
     from receiver.rules.rule import Rule
     from receiver.web.bodies import MissedPushReport, Reloaded
 
-
-KEY = frozenset({"RECEIVER_SECRET_KEY"})
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
@@ -56,7 +61,8 @@ def pause(repository: str | None, everything: bool) -> None:
     from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
-    done = _perform("/api/pause", PausedRepositories, PauseRequest(name))
+    asked = PauseRequest(name)
+    done = perform(lenient_settings(KEY), "/api/pause", PausedRepositories, asked)
     names = ["all repositories" if name == pauses.ALL else name for name in done.paused]
     click.echo(f"Paused: {', '.join(names)}. Pushes are recorded and queued until `resume`.")
 
@@ -72,7 +78,7 @@ def resume(repository: str | None, everything: bool) -> None:
     from receiver.web.bodies import PauseRequest
 
     name = _named(repository, everything=everything)
-    done = _perform("/api/resume", Resumed, PauseRequest(name))
+    done = perform(lenient_settings(KEY), "/api/resume", Resumed, PauseRequest(name))
     if not done.resumed:
         everything_is = (
             " (all repositories are: use `receiver resume --all`)"
@@ -100,12 +106,8 @@ def open_gate(gate: Literal["busy", "token"]) -> None:
     """
     from receiver.web.bodies import OpenedGate, OpenGateRequest
 
-    _perform("/api/open-gate", OpenedGate, OpenGateRequest(gate))
+    perform(lenient_settings(KEY), "/api/open-gate", OpenedGate, OpenGateRequest(gate))
     click.echo("Opened.")
-
-
-def _perform(path: str, kind: type[T], asked: object) -> T:
-    return asyncio.run(perform(lenient_settings(KEY), path, kind, asked))
 
 
 def _named(repository: str | None, *, everything: bool) -> str:
@@ -137,7 +139,7 @@ def catch_up(since: str | None, repository: str | None, dry_run: bool, as_json: 
     """
     from receiver.logs import configure_logs
 
-    settings = configured(frozenset({"RECEIVER_SECRET_KEY", "rule"}))
+    settings = configured(KEY | {"rule"})
     names = sorted({rule.repository for rule in settings.rules})
     if repository is not None and repository not in names:
         raise CommandError(f"no rule names {repository}; rules name {', '.join(names)}", NOT_FOUND)
@@ -329,8 +331,7 @@ async def _reload() -> Reloaded:
     from receiver.config.load import load_settings_lenient
     from receiver.web.bodies import Reloaded
 
-    key = frozenset({"RECEIVER_SECRET_KEY"})
-    settings, _ = load_settings_lenient(variables_of(os.environ), need=key)
+    settings, _ = load_settings_lenient(variables_of(os.environ), need=KEY)
     async with reached(settings) as server:
         if server.is_here:
             sentence = "no server is running: it reads the configuration at its start"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from receiver.cli.client import Server, lenient_settings, reached
+from receiver.cli.client import KEY, lenient_settings, reached
 from receiver.cli.exits import NOT_DONE, handle_errors
 from receiver.cli.output import colored, on_terminal, print_rows
 from receiver.timestamps import format_time
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from receiver.ledger.views import Delivery, ParkedRegistration, Registration
     from receiver.upkeep.health import Condition
 
-KEY = frozenset({"RECEIVER_SECRET_KEY"})
 MOST = 5  # of each list
 LOOKED_AT = 50  # deliveries, for the last pushes: each multi-platform push reports parts as well
 NO_SERVER = (
@@ -61,19 +60,15 @@ def status(as_json: bool) -> None:
 
 
 async def _look(settings: Settings) -> Status:
-    async with reached(settings) as server:
-        return await _ask(server)
-
-
-async def _ask(server: Server) -> Status:
     from receiver.ledger.views import DeliveryPage
     from receiver.upkeep.health import Code, Condition
     from receiver.web.overview import Overview
 
-    now = await server.ask("GET", "/api/overview", Overview)
     path = "/api/deliveries?limit="
-    waiting = await server.ask("GET", f"{path}{MOST}&state=waiting", DeliveryPage)
-    last = await server.ask("GET", f"{path}{LOOKED_AT}", DeliveryPage)
+    async with reached(settings) as server:
+        now = await server.ask("GET", "/api/overview", Overview)
+        waiting = await server.ask("GET", f"{path}{MOST}&state=waiting", DeliveryPage)
+        last = await server.ask("GET", f"{path}{LOOKED_AT}", DeliveryPage)
     problems, ready = tuple(now.degraded), now.ready
     if server.is_here:  # its worker does not run, which this says in other words
         others = (one for one in problems if one.code is not Code.WORKER)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.client import lenient_settings, perform, reached
+from receiver.cli.client import KEY, lenient_settings, perform, reached
 from receiver.cli.exits import NOT_DONE, STILL_WAITING, USAGE, CommandError, handle_errors
-from receiver.cli.operations import KEY
 from receiver.reasons import Outcome, State
 from receiver.rules.rule import Mode
 
@@ -78,7 +77,7 @@ def trial(
         raise CommandError(str(error), USAGE) from None
     settings = lenient_settings(KEY)
     asked = TrialRequest(app, version, near, None if kept is None else kept // 1000)
-    done = asyncio.run(perform(settings, "/api/trials", QueuedTrial, asked))
+    done = perform(settings, "/api/trials", QueuedTrial, asked)
     if not wait:
         text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
         click.echo(json_text(done) if as_json else text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
@@ -10,18 +9,15 @@ from urllib.parse import urlencode
 import click
 import msgspec
 
-from receiver.cli.client import configured, reached
+from receiver.cli.client import ask_receiver, check_app, configured
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 
 if TYPE_CHECKING:
-    from receiver.config.settings import Settings
-    from receiver.pipeline.prune import Pruned
     from receiver.upkeep.version_settings import VersionDiff
-    from receiver.web.bodies import PruneResult
-
 
 V = TypeVar("V")
+PATH = "/api/prune"
 READING_SECONDS = 60.0  # calls to Edgegap, which may be slow
 PRUNING_SECONDS = 300.0  # many rate-limited calls to Edgegap
 
@@ -64,15 +60,8 @@ def export(app: str, version: str) -> None:
 
 def _asked(app: str, path: str, kind: type[V]) -> V:
     settings = configured(NEEDED)
-    known = sorted({rule.app for rule in settings.rules})
-    if app not in known:
-        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
-    return asyncio.run(_read(settings, path, kind))
-
-
-async def _read(settings: Settings, path: str, kind: type[V]) -> V:
-    async with reached(settings) as server:
-        return await server.ask("GET", path, kind, seconds=READING_SECONDS)
+    check_app(settings, app)
+    return ask_receiver(settings, "GET", path, kind, seconds=READING_SECONDS)
 
 
 def _lines(found: VersionDiff) -> list[str]:
@@ -104,25 +93,25 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     was pushed manually, or a version with running deployments. On a terminal it asks first.
     """
     from receiver.pipeline.prune import keep_count
+    from receiver.web.bodies import PruneRequest, PruneResult
     from receiver.web.serialization import json_text
 
     settings = configured(NEEDED)
-    known = sorted({rule.app for rule in settings.rules})
-    if app not in known:
-        raise CommandError(f"no rule names the app {app}; rules name: {', '.join(known)}", USAGE)
+    check_app(settings, app)
     if keep_count(settings, app) is None:
         raise CommandError(
             f"no rule of the app {app} has `keep`; add it, for instance keep = 10", USAGE
         )
-    found = asyncio.run(_planned(settings, app))
+    found = ask_receiver(settings, "POST", PATH, PruneResult, PruneRequest(app, dry_run=True))
     names = [one.version for one in found.prunable]
     if names and not dry_run:
         if not yes and is_terminal():
             question = f"Delete {', '.join(names)} of {app} at Edgegap?"
             if not click.confirm(question, err=True):
                 raise CommandError("nothing was deleted", NOT_DONE)
-        results = asyncio.run(_pruned(settings, app, names))
-        found = msgspec.structs.replace(found, results=results)
+        asked = PruneRequest(app, versions=names, source="command")  # even if more could go by now
+        done = ask_receiver(settings, "POST", PATH, PruneResult, asked, seconds=PRUNING_SECONDS)
+        found = msgspec.structs.replace(found, results=done.results)
     if as_json:
         click.echo(json_text(found))
         return
@@ -138,22 +127,3 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
 def is_terminal() -> bool:
     """Return whether standard input is a terminal."""
     return sys.stdin.isatty()
-
-
-async def _planned(settings: Settings, app: str) -> PruneResult:
-    """Return the versions that would be deleted."""
-    from receiver.web.bodies import PruneRequest, PruneResult
-
-    async with reached(settings) as server:
-        asked = PruneRequest(app, dry_run=True)
-        return await server.ask("POST", "/api/prune", PruneResult, asked)
-
-
-async def _pruned(settings: Settings, app: str, names: list[str]) -> tuple[Pruned, ...]:
-    """Delete the versions with these names only, even if more became prunable since."""
-    from receiver.web.bodies import PruneRequest, PruneResult
-
-    asked = PruneRequest(app, versions=names, source="command")
-    async with reached(settings) as server:
-        path, seconds = "/api/prune", PRUNING_SECONDS
-        return (await server.ask("POST", path, PruneResult, asked, seconds=seconds)).results
