@@ -1,15 +1,18 @@
 """The requests that a fake received, in order."""
 
 import json
-from collections.abc import MutableSequence
-from dataclasses import dataclass, replace
+from collections.abc import MutableSequence, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTROLS = "/_sandbox/"
-"""The paths that control a fake; they are neither recorded nor affected by faults."""
+"""The paths of the fake itself; they are neither recorded nor affected by faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,17 @@ class Recording:
         await self._app(scope, replay(body, receive), send_noting_status)
 
 
+def calls_route(calls: Sequence[Call]) -> Route:
+    """Return the route that shows the calls to another process."""
+
+    async def show(_: Request) -> Response:
+        return JSONResponse([asdict(call) for call in calls])
+
+    return Route(f"{CONTROLS}calls", show)
+
+
 def is_call(scope: Scope) -> bool:
-    """Return whether a request is a call to the fake, not to its controls."""
+    """Return whether a request is a call to the fake, not to the fake itself."""
     return scope["type"] == "http" and not scope["path"].startswith(CONTROLS)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,16 +12,16 @@ from email.utils import formatdate
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from receiver.sandbox.calls import Call, Recording, is_call
+from receiver.sandbox.calls import CONTROLS, Call, Recording, calls_route, is_call
 from receiver.sandbox.dockerhub_account import (
     DockerHubAccount,
     Repository,
@@ -32,7 +33,7 @@ from receiver.sandbox.dockerhub_api import HubApi
 from receiver.sandbox.dockerhub_auth import AuthServer
 from receiver.sandbox.dockerhub_records import tag_record
 from receiver.sandbox.dockerhub_registry import Registry
-from receiver.sandbox.faults import Fault, Faults, Misbehaving, control_routes
+from receiver.sandbox.faults import Fault, Faults, Misbehaving
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -75,32 +76,21 @@ class DockerHubSandbox(DockerHubAccount):
         held = self.repositories[repository]
         return tag_record(held, held.listed(self.clock())[tag])
 
-    def change(self, state: dict[str, Any]) -> None:
-        """Apply a JSON object, in this order; its other keys are `Switches`.
-
-        `repositories`, `logins`, `organization_tokens`, `push` and `alter` are lists of the
-        arguments of `add_repository`, `add_login`, `add_organization_token`, `push_image` and
-        `alter_record`, as objects; `delete` is a list of pairs; `pulls` an object of counts by
-        user name; `settle` and `expire_tokens` are true.
-        """
-        if not isinstance(state, dict):
-            raise ValueError("the state must be an object")  # noqa: TRY004  # becomes a 400
-        switches = {name: state[name] for name in state if name not in _ACTIONS}
-        Switches.turn(self, switches)
-        for name, action in _ACTIONS.items():
-            if name in state:
-                action(self, state[name])
+    async def _push_many(self, request: Request) -> Response:
+        """Push the images of a JSON object, `{"push": [arguments of push_image, …]}`."""
+        try:
+            for push in (await request.json())["push"]:
+                self.push_image(**push)
+        except (KeyError, TypeError, ValueError) as wrong:
+            return JSONResponse({"message": str(wrong)}, 400)
+        return JSONResponse({"success": True})
 
     def _build(self) -> Starlette:
-        controls = control_routes(
-            calls=self.calls,
-            faults=self.faults,
-            change=self.change,
-            shows={"tags": self._shown_tags},
-        )
         token = Route("/token", AuthServer(self).token)
+        push = Route(f"{CONTROLS}state", self._push_many, methods=["POST"])
+        calls = calls_route(self.calls)
         app = Starlette(
-            routes=[token, *HubApi(self).routes(), *Registry(self).routes(), *controls],
+            routes=[token, *HubApi(self).routes(), *Registry(self).routes(), push, calls],
             middleware=[
                 Middleware(Recording, calls=self.calls),
                 Middleware(_Dated, hub=self),
@@ -110,13 +100,6 @@ class DockerHubSandbox(DockerHubAccount):
         )
         app.router.redirect_slashes = False
         return app
-
-    def _shown_tags(self) -> list[dict[str, Any]]:
-        return [
-            {"repository": repository.name, "tag": push.tag, "digest": push.image.top.digest}
-            for repository in self.repositories.values()
-            for push in repository.pushes
-        ]
 
 
 class _Tired:
@@ -157,43 +140,6 @@ class _Dated:
         await self._app(scope, receive, send_dated)
 
 
-def _set_pulls(sandbox: DockerHubSandbox, used: dict[str, int]) -> None:
-    for username, count in used.items():
-        sandbox.pulls[username] = int(count)
-
-
-def _settle(sandbox: DockerHubSandbox, _: Any) -> None:
-    sandbox.settle()
-
-
-def _expire_tokens(sandbox: DockerHubSandbox, _: Any) -> None:
-    sandbox.expire_tokens()
-
-
-def _each(method: str) -> Any:
-    def do(sandbox: DockerHubSandbox, items: list[Any]) -> None:
-        for item in items:
-            if isinstance(item, dict):
-                getattr(sandbox, method)(**item)
-            else:
-                getattr(sandbox, method)(*item)
-
-    return do
-
-
-_ACTIONS: dict[str, Any] = {
-    "repositories": _each("add_repository"),
-    "logins": _each("add_login"),
-    "organization_tokens": _each("add_organization_token"),
-    "push": _each("push_image"),
-    "delete": _each("delete_tag"),
-    "alter": _each("alter_record"),
-    "pulls": _set_pulls,
-    "settle": _settle,
-    "expire_tokens": _expire_tokens,
-}
-
-
 # Webhooks as Docker Hub sends them: one for each untagged part of an image, then one for its tag.
 #
 # Each is sent once, without a retry.
@@ -209,10 +155,10 @@ def send_webhooks(repository: Repository, push: TagPush) -> None:
 
 
 def _send(webhook: Webhook, bodies: list[dict[str, Any]]) -> None:
-    opener = build_opener(ProxyHandler({}), _NoRedirect)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
     for body in bodies:
         headers = {"content-type": "application/json"}
-        request = Request(webhook.url, json.dumps(body).encode(), headers)  # noqa: S310  # checked
+        request = urllib.request.Request(webhook.url, json.dumps(body).encode(), headers)  # noqa: S310  # checked
         status = None
         with suppress(OSError, HTTPException):
             try:
@@ -223,7 +169,7 @@ def _send(webhook: Webhook, bodies: list[dict[str, Any]]) -> None:
         webhook.statuses.append(status)
 
 
-class _NoRedirect(HTTPRedirectHandler):
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None
 

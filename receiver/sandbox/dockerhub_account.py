@@ -4,10 +4,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
-
-import msgspec
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from receiver.sandbox.dockerhub_images import Image, Kind, Manifest, build_image, raw_image
 from receiver.sandbox.dockerhub_logins import Bearers, Level, Login
@@ -91,19 +89,6 @@ class Switches:
     webhooks_lost: bool = False
     latency: float = 0.0
     clock_ahead: float | None = None
-
-    def turn(self, switches: dict[str, Any]) -> None:
-        """Set switches from JSON; raises ValueError, and sets none, if any is invalid."""
-        kinds = get_type_hints(Switches)
-        known = {setting.name for setting in fields(Switches)}
-        if unknown := switches.keys() - known:
-            raise ValueError(f"no such state: {', '.join(sorted(unknown))}")
-        try:
-            read = {name: msgspec.convert(value, kinds[name]) for name, value in switches.items()}
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error
-        for name, value in read.items():
-            setattr(self, name, value)
 
 
 Lag = float | None

@@ -4,8 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.sandbox.calls import Call, Recording
-from receiver.sandbox.edgegap_account import EdgegapAccount, Storage, Version
+from receiver.sandbox.calls import Call, Recording, calls_route
+from receiver.sandbox.edgegap_account import EdgegapAccount, Storage
 from receiver.sandbox.edgegap_deployments import Deployments
 from receiver.sandbox.edgegap_quirks import ListQuirks, Quirks, page_of
 from receiver.sandbox.edgegap_versions import is_documented
-from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving, control_routes
+from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving
 
 TokenState = Literal["good", "refused", "deleted"]
 
@@ -72,24 +71,6 @@ class EdgegapSandbox(EdgegapAccount):
         """Clear the queued faults."""
         self.faults.clear()
 
-    def change(self, state: dict[str, Any]) -> None:
-        """Set state from JSON; an unknown key is refused before anything is set.
-
-        `apps` (names, or objects) and `versions` are added, pairs are lists of two, `lists` has
-        the quirks of all lists, `quirks` changes the named quirks, and `unpullable` lists
-        the images, as `group/project:tag`, that cannot be pulled.
-
-        `deployments` are those that are Ready in place of all others, as lists of app, version and
-        tags; `lifecycles` are objects of an app, a version and the fields of a `Lifecycle`;
-        `deployment_quirks` changes the named quirks, and `ahead` the time, in seconds. `storage`
-        has the pull profiles of each endpoint storage.
-        """
-        unknown = state.keys() - _SETTERS.keys()
-        if unknown:
-            raise ValueError(f"no such state: {', '.join(sorted(unknown))}")
-        for name, value in state.items():
-            _SETTERS[name](self, value)
-
     def _build(self) -> Starlette:
         version = "/v1/app/{app}/version/{version}"
         routes = [
@@ -103,18 +84,8 @@ class EdgegapSandbox(EdgegapAccount):
             Route(version, self._endpoint(self._delete_version), methods=["DELETE"]),
             *self._deployment_routes(),
         ]
-        controls = control_routes(
-            calls=self.calls,
-            faults=self.faults,
-            change=self.change,
-            shows={
-                "versions": self._stored_versions,
-                "deployments": self.deployments.shown,
-                "links": lambda: sorted(self.storage.links),
-            },
-        )
         return Starlette(
-            routes=[*routes, *controls],
+            routes=[*routes, calls_route(self.calls)],
             middleware=[
                 Middleware(Recording, calls=self.calls),
                 Middleware(Misbehaving, faults=self.faults),
@@ -186,19 +157,21 @@ class EdgegapSandbox(EdgegapAccount):
         return self.find_app(request.path_params["app"])
 
     def _list_versions(self, request: Request, _: Any) -> dict[str, Any]:
-        rows = [self._shown(version) for version in self.versions_of(request.path_params["app"])]
+        rows = [
+            self.quirks.shown(version) for version in self.versions_of(request.path_params["app"])
+        ]
         return self._page("versions", rows, request)
 
     def _post_version(self, request: Request, body: Any) -> dict[str, Any]:
         version = self.create_version(request.path_params["app"], body)
-        return {"success": True, "version": self._shown(version)}
+        return {"success": True, "version": self.quirks.shown(version)}
 
     def _get_version(self, request: Request, _: Any) -> dict[str, Any]:
-        return self._shown(self.find_version(**_target(request)))
+        return self.quirks.shown(self.find_version(**_target(request)))
 
     def _patch_version(self, request: Request, body: Any) -> dict[str, Any]:
         version = self.patch_version(**_target(request), body=body)
-        return {"success": True, "version": self._shown(version)}
+        return {"success": True, "version": self.quirks.shown(version)}
 
     def _delete_version(self, request: Request, _: Any) -> dict[str, Any]:
         self.delete_version(**_target(request))
@@ -225,12 +198,6 @@ class EdgegapSandbox(EdgegapAccount):
         query = request.query_params
         return page_of(key, rows, query, size=self.page_size, quirks=self.lists)
 
-    def _shown(self, version: Version) -> dict[str, Any]:
-        return self.quirks.shown(version)
-
-    def _stored_versions(self) -> list[dict[str, Any]]:
-        return [{"app": app, **version} for (app, _), version in self.versions.items()]
-
 
 def _is_documented(response: dict[str, Any]) -> bool:
     """Return whether the versions in a response match the API document."""
@@ -245,76 +212,3 @@ def _target(request: Request) -> dict[str, str]:
 async def _refuse(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, HTTPException)  # noqa: S101  # Starlette passes no other type
     return JSONResponse({"message": refusal.detail}, refusal.status_code, refusal.headers)
-
-
-def _set_token_state(sandbox: EdgegapSandbox, value: Any) -> None:
-    if value not in get_args(TokenState):
-        raise ValueError(f"no such token_state: {value}")
-    sandbox.token_state = value
-
-
-def _set_unpullable(sandbox: EdgegapSandbox, value: Any) -> None:
-    unpullable = frozenset(value)
-    sandbox.pullable = lambda image, tag: f"{image}:{tag}" not in unpullable
-
-
-def _set_plain(name: str, kind: Callable[[Any], Any]) -> Callable[[EdgegapSandbox, Any], None]:
-    return lambda sandbox, value: setattr(sandbox, name, kind(value))
-
-
-def _set_quirks(sandbox: EdgegapSandbox, value: Any) -> None:
-    sandbox.quirks = sandbox.quirks.changed(value)
-
-
-def _set_deployments(sandbox: EdgegapSandbox, value: Any) -> None:
-    sandbox.deployments.clear()
-    for app, version, *tags in value:
-        sandbox.deployments.run(app, version, *tags)
-
-
-def _set_lifecycles(sandbox: EdgegapSandbox, value: Any) -> None:
-    for lifecycle in value:
-        sandbox.deployments.set_lifecycle(**lifecycle)
-
-
-def _set_storage(sandbox: EdgegapSandbox, value: Any) -> None:
-    for endpoint, profiles in value.items():
-        sandbox.storage.add(endpoint, *profiles)
-
-
-def _set_deployment_quirks(sandbox: EdgegapSandbox, value: Any) -> None:
-    sandbox.deployments.quirks = replace(sandbox.deployments.quirks, **value)
-
-
-def _pairs(value: Any) -> list[tuple[str, str]]:
-    return [(first, second) for first, second in value]
-
-
-_SETTERS: dict[str, Callable[[EdgegapSandbox, Any], object]] = {
-    "token_state": _set_token_state,
-    "version_limit": _set_plain(
-        "version_limit", lambda value: None if value is None else int(value)
-    ),
-    "latency": _set_plain("latency", float),
-    **{
-        name: _set_plain(name, int)
-        for name in (
-            *("delete_refusal_status", "taken_status"),
-            *("login_refusal_status", "pull_refusal_status"),
-        )
-    },
-    "lists": _set_plain("lists", lambda value: ListQuirks(**value)),
-    "held_by_matchmaker": _set_plain("held_by_matchmaker", lambda value: set(_pairs(value))),
-    "deployments": _set_deployments,
-    "lifecycles": _set_lifecycles,
-    "deployment_quirks": _set_deployment_quirks,
-    "ahead": lambda sandbox, value: setattr(sandbox.deployments, "ahead", float(value)),
-    "storage": _set_storage,
-    "registry_login": _set_plain("registry_login", lambda value: value and _pairs([value])[0]),
-    "unpullable": _set_unpullable,
-    "quirks": _set_quirks,
-    "apps": lambda sandbox, value: [
-        sandbox.add_app(**app) if isinstance(app, dict) else sandbox.add_app(app) for app in value
-    ],
-    "versions": lambda sandbox, value: [sandbox.add_version(**version) for version in value],
-}

@@ -40,7 +40,7 @@ class Lifecycle:
     memory: int = 512
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning: lifecycles also arrive as JSON."""
+        """Refuse what has no meaning."""
         if self.crash_after is not None and self.crash_after <= 0:
             raise ValueError("crash_after must be more than 0")
 

@@ -40,7 +40,7 @@ class Quirks:
     sanitizes_keys: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown values: quirks also arrive as JSON."""
+        """Refuse unknown values."""
         unknown = {*self.tokens.values()} - {*get_args(TokenShown)}
         if unknown or self.numbers not in get_args(Numbers):
             raise ValueError(f"no such quirk: {', '.join(unknown) or self.numbers}")

@@ -1,23 +1,18 @@
-"""Fault injection: refusals, timeouts, resets and invalid responses, for chosen calls.
-
-Tests in another process control a fake over HTTP.
-"""
+"""Fault injection: refusals, timeouts, resets and invalid responses, for chosen calls."""
 
 import asyncio
 import contextlib
 import gzip
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from receiver.sandbox.calls import CONTROLS, Call, is_call, read_body, replay
+from receiver.sandbox.calls import is_call, read_body, replay
 from receiver.sandbox.serving import HANG_UP, HangUp
 
 Kind = Literal[
@@ -68,7 +63,7 @@ class Fault:
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind: faults also arrive as JSON."""
+        """Refuse an unknown kind."""
         if self.kind not in get_args(Kind):
             raise ValueError(f"no such kind of fault: {self.kind}")
 
@@ -210,64 +205,3 @@ async def _hang_up(scope: Scope, receive: Receive, *, reset: bool = False) -> No
     cast("HangUp", hang_up)(reset)
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-# The controls of a fake over HTTP, for tests that run in another process.
-
-
-def control_routes(
-    *,
-    calls: Sequence[Call],
-    faults: Faults,
-    change: Callable[[dict[str, Any]], None],
-    shows: Mapping[str, Callable[[], Any]],
-) -> list[Route]:
-    """Return the routes under `/_sandbox/`.
-
-    - `POST misbehave` adds a JSON list of faults, `POST behave` clears the faults
-    - `POST state` passes a JSON object to `change`; its `ValueError` becomes a 400
-    - `GET calls`, and `GET` of each name in `shows`, return the current data
-    """
-
-    async def misbehave(request: Request) -> Response:
-        faults.add(*(Fault(**fault) for fault in await request.json()))
-        return JSONResponse({"success": True})
-
-    async def behave(_: Request) -> Response:
-        faults.clear()
-        return JSONResponse({"success": True})
-
-    async def state(request: Request) -> Response:
-        change(await request.json())
-        return JSONResponse({"success": True})
-
-    async def show_calls(_: Request) -> Response:
-        return JSONResponse([asdict(call) for call in calls])
-
-    def showing(read: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
-        async def show(_: Request) -> Response:
-            return JSONResponse(read())
-
-        return show
-
-    return [
-        Route(f"{CONTROLS}misbehave", _reporting(misbehave), methods=["POST"]),
-        Route(f"{CONTROLS}behave", behave, methods=["POST"]),
-        Route(f"{CONTROLS}state", _reporting(state), methods=["POST"]),
-        Route(f"{CONTROLS}calls", show_calls),
-        *(Route(CONTROLS + name, showing(read)) for name, read in shows.items()),
-    ]
-
-
-def _reporting(
-    endpoint: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a control so that invalid input returns 400 with the reason."""
-
-    async def respond(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except (AttributeError, TypeError, ValueError) as wrong:
-            return JSONResponse({"message": str(wrong)}, 400)
-
-    return respond

@@ -398,9 +398,8 @@ def test_lists_may_be_odd_within_the_document(
 
 
 def test_lists_may_be_odd_beyond_the_document(sandbox: EdgegapSandbox) -> None:
-    lists = {"total_count": 7, "left_out": ["versions"], "nulls": ["pagination"]}
+    sandbox.lists = ListQuirks(total_count=7, left_out=["versions"], nulls=["pagination"])
     with serving(sandbox.app) as url, client(url) as edgegap:
-        edgegap.post("/_sandbox/state", json={"lists": lists}).raise_for_status()
         listed = edgegap.get(VERSIONS).json()
 
     assert listed == {"total_count": 7, "pagination": None}
@@ -409,7 +408,7 @@ def test_lists_may_be_odd_beyond_the_document(sandbox: EdgegapSandbox) -> None:
 def test_refusals_may_come_with_another_status(
     sandbox: EdgegapSandbox, edgegap: httpx.Client
 ) -> None:
-    sandbox.change({"taken_status": 400, "login_refusal_status": 424, "pull_refusal_status": 400})
+    sandbox.taken_status, sandbox.login_refusal_status, sandbox.pull_refusal_status = 400, 424, 400
     sandbox.add_version("my-game", "1.0")
 
     assert "already exists" in refused(edgegap.post(VERSION, json=body()), 400)
@@ -438,7 +437,8 @@ def test_it_may_decline_with_a_200_and_send_a_bomb(
 
 
 def test_an_app_may_be_stored_whole(sandbox: EdgegapSandbox, edgegap: httpx.Client) -> None:
-    sandbox.change({"apps": ["lobby", {"name": "arena", "is_active": False, "image": "eA=="}]})
+    sandbox.add_app("lobby")
+    sandbox.add_app("arena", is_active=False, image="eA==")
 
     assert edgegap.get("/v1/app/lobby").json()["is_active"] is True
     assert edgegap.get("/v1/app/arena").json()["is_active"] is False
@@ -684,35 +684,24 @@ def test_each_call_is_remembered(sandbox: EdgegapSandbox, edgegap: httpx.Client)
     assert (second.body, second.query) == (None, "page=2")
 
 
-# The controls over HTTP
-
-
-def test_the_controls_reach_it_from_another_process(edgegap: httpx.Client) -> None:
-    faults = [{"kind": "status", "status": 503, "method": "GET"}, {"kind": "reset"}]
-    state = {
-        "apps": ["lobby"],
-        "versions": [{"app": "lobby", "name": "1.0", "req_cpu": 256, "req_memory": 512}],
-        "token_state": "good",
-        "version_limit": 1,
-        "latency": 0,
-        "held_by_matchmaker": [["lobby", "1.0"]],
-        "deployments": [["lobby", "1.0"]],
-        "delete_refusal_status": 400,
-        "unpullable": ["studio/game-server:1.0"],
-        "registry_login": None,
-        "quirks": {"numbers": "float"},
-    }
-
-    assert edgegap.post("/_sandbox/state", json=state).status_code == 200
-    assert edgegap.post("/_sandbox/misbehave", json=faults).status_code == 200
+def test_its_state_may_be_changed_at_any_time(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    sandbox.misbehave(Fault("status", status=503, method="GET"), Fault("reset"))
+    sandbox.add_version("lobby", "1.0", req_cpu=256, req_memory=512)
+    sandbox.version_limit = 1
+    sandbox.held_by_matchmaker = {("lobby", "1.0")}
+    sandbox.delete_refusal_status = 400
+    sandbox.pullable = lambda image, tag: f"{image}:{tag}" != "studio/game-server:1.0"
+    sandbox.quirks = sandbox.quirks.changed({"numbers": "float"})
+    sandbox.deployments.run("lobby", "1.0")
 
     refused(edgegap.get("/v1/apps"), 503)
-    assert edgegap.post("/_sandbox/behave").status_code == 200
+    sandbox.behave()
     refused(edgegap.post(VERSION, json=body(verify_image=True)), 424)
     refused(edgegap.delete("/v1/app/lobby/version/1.0"), 400)
     assert edgegap.get("/v1/deployments").json()["total_count"] == 1
-    (version,) = edgegap.get("/_sandbox/versions").json()
-    assert (version["app"], version["name"], version["req_cpu"]) == ("lobby", "1.0", 256)
+    assert sandbox.versions["lobby", "1.0"]["req_cpu"] == 256
     calls = edgegap.get("/_sandbox/calls").json()
     assert [(call["path"], call["status"]) for call in calls] == [
         ("/v1/apps", 503),
@@ -722,22 +711,11 @@ def test_the_controls_reach_it_from_another_process(edgegap: httpx.Client) -> No
     ]
 
 
-@pytest.mark.parametrize(
-    ("control", "nonsense"),
-    [
-        ("misbehave", [{"kind": "sulk"}]),
-        ("misbehave", [{"kind": "reset", "hard": True}]),
-        ("state", {"mood": "bad"}),
-        ("state", {"token_state": "lost"}),
-        ("state", {"quirks": {"numbers": "roman"}}),
-        ("state", {"quirks": {"mood": "bad"}}),
-        ("state", []),
-    ],
-)
-def test_a_control_says_what_it_does_not_understand(
-    edgegap: httpx.Client, control: str, nonsense: object
-) -> None:
-    assert refused(edgegap.post(f"/_sandbox/{control}", json=nonsense), 400)
+def test_a_quirk_that_does_not_exist_is_refused(sandbox: EdgegapSandbox) -> None:
+    with pytest.raises(ValueError, match="roman"):
+        sandbox.quirks.changed({"numbers": "roman"})
+    with pytest.raises(TypeError, match="mood"):
+        sandbox.quirks.changed({"mood": "bad"})
 
 
 # Serving

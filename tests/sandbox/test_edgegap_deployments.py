@@ -438,46 +438,30 @@ def test_endpoints_and_profiles_are_listed(sandbox: EdgegapSandbox, edgegap: htt
     assert [row["name"] for row in profiles["pull_profiles"]] == ["maps", "mods"]
 
 
-# The controls over HTTP
-
-
-def test_deployments_are_controlled_from_another_process(edgegap: httpx.Client) -> None:
-    state = {
-        "lifecycles": [
-            {"app": APP, "version": "1.0", "ready_after": 10, "crash_after": 5},
-            {"version": "2.0", "error_after": 1},
-        ],
-        "deployment_quirks": {"unknown_status": 404},
-        "deployments": [["lobby", "1.0", "players"]],
-        "storage": {"bucket": ["maps"]},
-    }
-    assert edgegap.post("/_sandbox/state", json=state).status_code == 200
+def test_their_lives_may_be_changed_at_any_time(
+    sandbox: EdgegapSandbox, edgegap: httpx.Client
+) -> None:
+    deployments = sandbox.deployments
+    deployments.set_lifecycle(APP, "1.0", ready_after=10, crash_after=5)
+    deployments.quirks = DeploymentQuirks(unknown_status=404)
+    deployments.run("lobby", "1.0", "players")
+    sandbox.storage.add("bucket", "maps")
     ours = deployed(edgegap)
-    assert edgegap.post("/_sandbox/state", json={"ahead": 16}).status_code == 200
+    deployments.ahead = 16
 
     assert logs(edgegap, ours).json()["crash_data"]["restart_count"] == 1
     assert edgegap.get("/v1/status/none").status_code == 404
     stop(edgegap, ours)
     edgegap.put("/v1/storage/endpoint/bucket/pull-profile/maps/app/my-game/version/1.0")
 
-    shown = edgegap.get("/_sandbox/deployments").json()
+    shown = deployments.shown()
     assert [(one["app"], one["tags"], one["active"], one["status"]) for one in shown] == [
-        ("lobby", ["players"], True, "Status.READY"),
-        (APP, ["a tag"], False, "Status.TERMINATED"),
+        ("lobby", ("players",), True, "Status.READY"),
+        (APP, ("a tag",), False, "Status.TERMINATED"),
     ]
-    assert edgegap.get("/_sandbox/links").json() == [["bucket", "maps", APP, "1.0"]]
+    assert sandbox.storage.links == {("bucket", "maps", APP, "1.0")}
 
 
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        {"lifecycles": [{"mood": "bad"}]},
-        {"lifecycles": [{"crash_after": 0}]},
-        {"deployment_quirks": {"mood": "bad"}},
-        {"deployments": [["lobby"]]},
-        {"ahead": "soon"},
-    ],
-    ids=str,
-)
-def test_nonsense_is_refused(edgegap: httpx.Client, nonsense: dict[str, Any]) -> None:
-    assert edgegap.post("/_sandbox/state", json=nonsense).status_code == 400
+def test_nonsense_is_refused(sandbox: EdgegapSandbox) -> None:
+    with pytest.raises(ValueError, match="crash_after"):
+        sandbox.deployments.set_lifecycle(crash_after=0)
