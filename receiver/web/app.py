@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -31,20 +31,11 @@ from receiver.signing import PATH
 from receiver.web.clients import trust_proxies
 from receiver.web.operation import routes_of
 from receiver.web.operations import operations
-from receiver.web.page.actions import Actions
-from receiver.web.page.approve import Approving
-from receiver.web.page.auth import (
-    Login,
-    failure,
-    is_of_a_browser,
-    login_required,
-    wants_html,
-)
-from receiver.web.page.channels import show_promotion
+from receiver.web.page.auth import failure, is_of_a_browser, wants_html
 from receiver.web.page.rendering import fault_page
-from receiver.web.page.views import page_routes
+from receiver.web.page.routes import page_routes
 from receiver.web.problems import ProblemCode, problem
-from receiver.web.versions import VersionLists, VersionsView
+from receiver.web.versions import VersionsView
 from receiver.web.webhook import Hooks, not_found
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # fewer collections: their pauses cause the slowest responses
@@ -63,30 +54,21 @@ def create_app(
 
     `environ` is the environment that a reload begins with, before any `.env`.
     """
-    hooks, login, shelf = Hooks(settings.forwarded_allow_ips), Login(), VersionsView()
-    checks = ChecksRun(os.environ if environ is None else environ)
+    hooks = Hooks(settings.forwarded_allow_ips)
     app = _App(
         hooks,
         settings.forwarded_allow_ips,
-        routes=[
-            *routes_of(operations(hooks)),
-            *login.routes(),
-            *page_routes(shelf, checks),
-            *Approving().routes(),
-            Route("/promote", login_required(show_promotion), methods=["GET"]),
-            *Actions(shelf, checks).routes(),
-        ],
+        routes=[*routes_of(operations(hooks)), *page_routes()],
         exception_handlers={
             HTTPStatus.NOT_FOUND: _no_such_path,
             HTTPStatus.METHOD_NOT_ALLOWED: _no_such_method,
             HTTPStatus.INTERNAL_SERVER_ERROR: _fault,
         },
-        lifespan=lambda app: _lifespan(
-            app, settings, ledger, (shelf.lists, checks), environ=environ, settled=settled
-        ),
+        lifespan=lambda app: _lifespan(app, settings, ledger, environ=environ, settled=settled),
     )
     app.router.redirect_slashes = False
-    app.state.failure, app.state.shelf = None, shelf
+    app.state.failure, app.state.shelf = None, VersionsView()
+    app.state.checks = ChecksRun(os.environ if environ is None else environ)
     return app
 
 
@@ -158,7 +140,6 @@ async def _lifespan(
     app: Starlette,
     settings: Settings,
     ledger: Ledger,
-    parts: Sequence[VersionLists | ChecksRun],
     *,
     environ: Mapping[str, str] | None,
     settled: Settled | None,
@@ -179,8 +160,8 @@ async def _lifespan(
             try:
                 yield
             finally:
-                for part in parts:
-                    await part.stop()
+                await app.state.shelf.lists.stop()
+                await app.state.checks.stop()
     except ReceiverError as error:
         app.state.failure = error
         log.error("failed", sentence=str(error))

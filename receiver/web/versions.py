@@ -393,6 +393,12 @@ def _text(body: Body, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def shelf_of(request: Request) -> VersionsView:
+    """Return the view of the application, which caches Edgegap's lists."""
+    shelf: VersionsView = request.app.state.shelf
+    return shelf
+
+
 # The operations of the API.
 
 NO_APP = fails(ProblemCode.APP_NOT_FOUND, why="No rule names this app.")
@@ -430,8 +436,7 @@ async def get_versions(service: Service, request: Request, query: AppQuery) -> R
     """List the versions of an app."""
     if query.app not in apps_of(service):
         return no_such_app(service)
-    shelf: VersionsView = request.app.state.shelf
-    return json_response(await shelf.of(service, query.app))
+    return json_response(await shelf_of(request).of(service, query.app))
 
 
 @api(

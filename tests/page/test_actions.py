@@ -11,7 +11,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web import versions
 from receiver.web.overview import overview_of
 from receiver.web.page import questions
-from receiver.web.page.onboarding import steps_of, try_public_address
+from receiver.web.page.overview import steps_of, try_public_address
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (

@@ -8,7 +8,7 @@ import pytest
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.web.page.compression import packed
+from receiver.web.page.rendering import packed
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, RULE
 from tests.support.visitor import PAGE, Reading, Visitor, visitor

@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from receiver.doctor.run import ChecksRun
 from receiver.images import is_repository
 from receiver.ledger import gates as pauses
 from receiver.ledger.deliveries import RecordedDelivery
@@ -27,215 +26,217 @@ from receiver.upkeep.notify import send_tests
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.moves import check_channel, do_move
-from receiver.web.page.onboarding import try_public_address
+from receiver.web.page.overview import try_public_address
 from receiver.web.page.questions import QUESTIONS, channel_of, check_limit
-from receiver.web.versions import VersionsView
 
 PAGE = "page"
 
 NOT_REOPENED = "It is not dismissed, or a newer registration for the same image is open."
 
 
-class Actions:
-    """Replay, dismissal, channel moves, pruning, pauses; each redirects back to the page."""
+def action_routes() -> list[Route]:
+    """Return the routes of the actions: POST only, with the form's CSRF token."""
+    actions = {
+        "replay": _replay, "replay-parked": _replay_parked,
+        "dismiss": _dismiss, "dismiss-reason": _dismiss_reason,
+        "undo-dismissal": _undo_dismissal, "move": _move,
+        "rollback": _move,  # of a page that was open before an update
+        "promote": _promote, "release": _release,
+        "prune": _prune, "make-room": _make_room,
+        "test-push": _test_push, "pause": _pause,
+        "resume": _resume, "open-gate": _open_gate,
+        "catch-up": _catch_up, "notify-test": _notify_test,
+    }  # fmt: skip
+    return [
+        *(
+            Route(f"/do/{name}", form_action(action, QUESTIONS.get(name)), methods=["POST"])
+            for name, action in actions.items()
+        ),
+        Route("/do/{name}", _to_overview, methods=["GET"]),
+    ]
 
-    def __init__(self, shelf: VersionsView, checks: ChecksRun) -> None:
-        self._shelf = shelf
-        self._checks = checks
 
-    def routes(self) -> list[Route]:
-        """Return the routes of the actions: POST only, with the form's CSRF token."""
-        actions = {
-            "replay": self._replay, "replay-parked": self._replay_parked,
-            "dismiss": self._dismiss, "dismiss-reason": self._dismiss_reason,
-            "undo-dismissal": self._undo_dismissal, "move": self._move,
-            "rollback": self._move,  # of a page that was open before an update
-            "promote": self._promote, "release": self._release,
-            "prune": self._prune, "make-room": self._make_room,
-            "test-push": self._test_push, "pause": self._pause,
-            "resume": self._resume, "open-gate": self._open_gate,
-            "run-checks": self._run_checks, "catch-up": self._catch_up,
-            "notify-test": self._notify_test,
-        }  # fmt: skip
-        return [
-            *(
-                Route(f"/do/{name}", form_action(action, QUESTIONS.get(name)), methods=["POST"])
-                for name, action in actions.items()
-            ),
-            Route("/do/{name}", _to_overview, methods=["GET"]),
-        ]
+async def _replay(service: Service, form: Form) -> Redirect:
+    identity = _text(form, "delivery")
+    replayed = (await service.manual.replay([identity], Source.PAGE)).replayed
+    if not replayed:
+        raise ValueError(f"there is no delivery {identity}")
+    done = "The delivery was replayed; the result appears below."
+    back = _back(form, f"/deliveries/{replayed[0].delivery}")
+    return Redirect(back, replayed[0].sentence or done)
 
-    async def _replay(self, service: Service, form: Form) -> Redirect:
-        identity = _text(form, "delivery")
-        replayed = (await service.manual.replay([identity], Source.PAGE)).replayed
-        if not replayed:
-            raise ValueError(f"there is no delivery {identity}")
-        done = "The delivery was replayed; the result appears below."
-        back = _back(form, f"/deliveries/{replayed[0].delivery}")
-        return Redirect(back, replayed[0].sentence or done)
 
-    async def _replay_parked(self, service: Service, form: Form) -> Redirect:
-        replayed = (await service.manual.replay((), Source.PAGE, parked=True)).replayed
-        pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
-        done = f"{pushes} replayed; a version that cannot be created is parked again."
-        return Redirect(_back(form, "/"), done)
+async def _replay_parked(service: Service, form: Form) -> Redirect:
+    replayed = (await service.manual.replay((), Source.PAGE, parked=True)).replayed
+    pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
+    done = f"{pushes} replayed; a version that cannot be created is parked again."
+    return Redirect(_back(form, "/"), done)
 
-    async def _move(self, service: Service, form: Form) -> Redirect:
-        rules, channel = service.settings.rules, _channel(form)
-        _text(form, "to")
-        return await self._moved(service, form, lambda tx: do_move(tx, rules, channel, form, PAGE))
 
-    async def _promote(self, service: Service, form: Form) -> Redirect:
-        rules, channel = service.settings.rules, _channel(form)
-        to, other = _text(form, "to") or None, _text(form, "from") or None
-        tag, digest = (_text(form, name) or None for name in ("tag", "digest"))
+async def _move(service: Service, form: Form) -> Redirect:
+    rules, channel = service.settings.rules, _channel(form)
+    _text(form, "to")
+    return await _moved(service, form, lambda tx: do_move(tx, rules, channel, form, PAGE))
 
-        def write(tx: Tx) -> tuple[ByHand, RecordedDelivery]:
-            if "has" in form:
-                check_channel(tx, channel, form)
-            moved = promote(
-                tx,
-                rules,
-                *channel,
-                to=to,
-                from_channel=other,
-                source=PAGE,
-                tag=tag,
-                digest=digest,
-            )
-            return ByHand.PROMOTE, moved
 
-        return await self._moved(service, form, write)
+async def _promote(service: Service, form: Form) -> Redirect:
+    rules, channel = service.settings.rules, _channel(form)
+    to, other = _text(form, "to") or None, _text(form, "from") or None
+    tag, digest = (_text(form, name) or None for name in ("tag", "digest"))
 
-    async def _moved(
-        self,
-        service: Service,
-        form: Form,
-        move: Callable[[Tx], tuple[ByHand, RecordedDelivery]],
-    ) -> Redirect:
-        try:
-            action, recorded = await service.ledger.write(move)
-        except ChannelNotMoved as error:
-            return Redirect(_back(form, "/channels"), f"Nothing was moved: {error}.")
-        self._shelf.lists.expire()
-        service.worker.wake()
-        log_moved(action, *_channel(form), recorded, Source.PAGE)
-        return Redirect(f"/deliveries/{recorded.delivery}", recorded.ruling.sentence)
+    def write(tx: Tx) -> tuple[ByHand, RecordedDelivery]:
+        if "has" in form:
+            check_channel(tx, channel, form)
+        moved = promote(
+            tx,
+            rules,
+            *channel,
+            to=to,
+            from_channel=other,
+            source=PAGE,
+            tag=tag,
+            digest=digest,
+        )
+        return ByHand.PROMOTE, moved
 
-    async def _release(self, service: Service, form: Form) -> Redirect:
-        rules, (app, channel) = service.settings.rules, _channel(form)
+    return await _moved(service, form, write)
 
-        def write(tx: Tx) -> str:
-            released = release(tx, rules, app, channel)
-            check_channel(tx, (app, channel), form)
-            return released
 
-        try:
-            sentence = await service.ledger.write(write)
-        except ChannelNotMoved as error:
-            return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
-        log_operation("released", source=PAGE, app=app, channel=channel)
-        return Redirect(_back(form, "/channels"), sentence)
+async def _moved(
+    service: Service,
+    form: Form,
+    move: Callable[[Tx], tuple[ByHand, RecordedDelivery]],
+) -> Redirect:
+    try:
+        action, recorded = await service.ledger.write(move)
+    except ChannelNotMoved as error:
+        return Redirect(_back(form, "/channels"), f"Nothing was moved: {error}.")
+    service.worker.wake()
+    log_moved(action, *_channel(form), recorded, Source.PAGE)
+    return Redirect(f"/deliveries/{recorded.delivery}", recorded.ruling.sentence)
 
-    async def _dismiss(self, service: Service, form: Form) -> Redirect:
-        identity = _text(form, "registration")
-        changed = await dismiss(service.ledger, Asker(PAGE), [identity])
-        if changed.missing:
-            raise ValueError(f"there is no registration {identity}")
-        names = ", ".join(f"{one.app}/{one.version}" for one in changed.registrations)
-        done = f"{names} was dismissed." if names else "It is no longer parked."
-        return Redirect(_back(form, "/"), done)
 
-    async def _dismiss_reason(self, service: Service, form: Form) -> Redirect:
-        reason, ids = _text(form, "reason"), _text(form, "registrations").split()
-        changed = await dismiss(service.ledger, Asker(PAGE), ids)
-        count = len(changed.registrations)
-        done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
-        return Redirect(_back(form, "/"), done)
+async def _release(service: Service, form: Form) -> Redirect:
+    rules, (app, channel) = service.settings.rules, _channel(form)
 
-    async def _undo_dismissal(self, service: Service, form: Form) -> Redirect:
-        identity = _text(form, "registration")
-        changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
-        if changed.missing:
-            raise ValueError(f"there is no registration {identity}")
-        done = "It is parked again." if changed.registrations else NOT_REOPENED
-        if changed.superseded:
-            done = "It is superseded: a later push succeeded."
-        return Redirect(_back(form, "/"), done)
+    def write(tx: Tx) -> str:
+        released = release(tx, rules, app, channel)
+        check_channel(tx, (app, channel), form)
+        return released
 
-    async def _prune(self, service: Service, form: Form) -> Redirect:
-        app = _text(form, "app")
-        if keep_count(service.settings, app) is None:
-            raise ValueError(f"no rule of the app {app} has `keep`")
-        only = _text(form, "versions").split()  # those that the question named
-        results = await self._pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
-        return Redirect(_back(form, "/versions"), _summary(results))
+    try:
+        sentence = await service.ledger.write(write)
+    except ChannelNotMoved as error:
+        return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
+    log_operation("released", source=PAGE, app=app, channel=channel)
+    return Redirect(_back(form, "/channels"), sentence)
 
-    async def _make_room(self, service: Service, form: Form) -> Redirect:
-        """Delete the first of the named versions that may be deleted, then replay the push."""
-        app, identity = _text(form, "app"), _text(form, "delivery")
-        if not any(rule.app == app for rule in service.settings.rules):
-            raise ValueError(f"no rule names the app {app}")
-        await check_limit(service, app, identity)
-        why, only = "room at Edgegap's version limit", _text(form, "versions").split()
-        results = await self._pruned(service, Scope(app, most=1, keep=1, only=only, why=why))
-        if any(result.deleted for result in results):
-            replayed = await self._replay(service, {**form, "delivery": identity})
-            return Redirect(replayed.path, f"{_summary(results)} The push was replayed.")
-        return Redirect(_back(form, "/versions"), _summary(results))
 
-    async def _pruned(self, service: Service, scope: Scope) -> list[Pruned]:
-        results = await prune(service.ledger, service.client, service.current, scope)
-        self._shelf.lists.expire()
-        log_pruned(scope.app, results, source=PAGE)
-        return results
+async def _dismiss(service: Service, form: Form) -> Redirect:
+    identity = _text(form, "registration")
+    changed = await dismiss(service.ledger, Asker(PAGE), [identity])
+    if changed.missing:
+        raise ValueError(f"there is no registration {identity}")
+    names = ", ".join(f"{one.app}/{one.version}" for one in changed.registrations)
+    done = f"{names} was dismissed." if names else "It is no longer parked."
+    return Redirect(_back(form, "/"), done)
 
-    async def _test_push(self, service: Service, form: Form) -> Redirect:
-        repository = _repository(form)
-        if repository not in {rule.repository for rule in service.settings.rules}:
-            raise ValueError(f"no rule names {repository}")
-        return Redirect(_back(form, "/"), await try_public_address(service, repository))
 
-    async def _pause(self, service: Service, form: Form) -> Redirect:
-        repository = _repository(form)
-        try:
-            await service.manual.pause(repository, Source.PAGE)
-        except UnknownRepository as error:
-            return Redirect(_back(form, "/"), f"Nothing was paused: {error}")
-        done = f"{_named(repository)} paused: pushes are recorded and wait in the queue."
-        return Redirect(_back(form, "/"), done)
+async def _dismiss_reason(service: Service, form: Form) -> Redirect:
+    reason, ids = _text(form, "reason"), _text(form, "registrations").split()
+    changed = await dismiss(service.ledger, Asker(PAGE), ids)
+    count = len(changed.registrations)
+    done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
+    return Redirect(_back(form, "/"), done)
 
-    async def _resume(self, service: Service, form: Form) -> Redirect:
-        repository = _repository(form)
-        await service.manual.resume(repository, Source.PAGE)
-        return Redirect(_back(form, "/"), f"{_named(repository)} resumed: its work continues.")
 
-    async def _open_gate(self, service: Service, form: Form) -> Redirect:
-        gate = _text(form, "gate")
-        if gate not in {BUSY, TOKEN}:
-            raise ValueError(f"there is no gate {gate}")
-        opened = await service.manual.open_gate(gate, Source.PAGE)
-        done = "Waiting work is tried now." if opened else "Nothing is held back any more."
-        return Redirect(_back(form, "/"), done)
+async def _undo_dismissal(service: Service, form: Form) -> Redirect:
+    identity = _text(form, "registration")
+    changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
+    if changed.missing:
+        raise ValueError(f"there is no registration {identity}")
+    done = "It is parked again." if changed.registrations else NOT_REOPENED
+    if changed.superseded:
+        done = "It is superseded: a later push succeeded."
+    return Redirect(_back(form, "/"), done)
 
-    async def _run_checks(self, _: Service, __: Form) -> Redirect:
-        self._checks.start()
-        return Redirect("/checks")
 
-    async def _catch_up(self, service: Service, _: Form) -> Redirect:
-        if service.settings.catch_up_every is None:
-            raise ValueError("catch-up is off: `receiver catch-up` runs it once")
-        await service.catch_up.begin()
-        log_operation("catch_up_requested", source=PAGE)
-        return Redirect("/checks", "Catch-up runs now: missed pushes appear under Deliveries.")
+async def _prune(service: Service, form: Form) -> Redirect:
+    app = _text(form, "app")
+    if keep_count(service.settings, app) is None:
+        raise ValueError(f"no rule of the app {app} has `keep`")
+    only = _text(form, "versions").split()  # those that the question named
+    results = await _pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
+    return Redirect(_back(form, "/versions"), _summary(results))
 
-    async def _notify_test(self, service: Service, _: Form) -> Redirect:
-        results = await send_tests(service.settings.notices)
-        if not results:
-            raise ValueError("no [[notice]] is configured")
-        log_operation("notifications_tested", source=PAGE, destinations=len(results))
-        sent = (f"{name}: {f'not sent, {why}' if why else 'sent'}" for name, why in results.items())
-        return Redirect("/checks", f"Test notification: {'; '.join(sent)}.")
+
+async def _make_room(service: Service, form: Form) -> Redirect:
+    """Delete the first of the named versions that may be deleted, then replay the push."""
+    app, identity = _text(form, "app"), _text(form, "delivery")
+    if not any(rule.app == app for rule in service.settings.rules):
+        raise ValueError(f"no rule names the app {app}")
+    await check_limit(service, app, identity)
+    why, only = "room at Edgegap's version limit", _text(form, "versions").split()
+    results = await _pruned(service, Scope(app, most=1, keep=1, only=only, why=why))
+    if any(result.deleted for result in results):
+        replayed = await _replay(service, {**form, "delivery": identity})
+        return Redirect(replayed.path, f"{_summary(results)} The push was replayed.")
+    return Redirect(_back(form, "/versions"), _summary(results))
+
+
+async def _pruned(service: Service, scope: Scope) -> list[Pruned]:
+    results = await prune(service.ledger, service.client, service.current, scope)
+    log_pruned(scope.app, results, source=PAGE)
+    return results
+
+
+async def _test_push(service: Service, form: Form) -> Redirect:
+    repository = _repository(form)
+    if repository not in {rule.repository for rule in service.settings.rules}:
+        raise ValueError(f"no rule names {repository}")
+    return Redirect(_back(form, "/"), await try_public_address(service, repository))
+
+
+async def _pause(service: Service, form: Form) -> Redirect:
+    repository = _repository(form)
+    try:
+        await service.manual.pause(repository, Source.PAGE)
+    except UnknownRepository as error:
+        return Redirect(_back(form, "/"), f"Nothing was paused: {error}")
+    done = f"{_named(repository)} paused: pushes are recorded and wait in the queue."
+    return Redirect(_back(form, "/"), done)
+
+
+async def _resume(service: Service, form: Form) -> Redirect:
+    repository = _repository(form)
+    await service.manual.resume(repository, Source.PAGE)
+    return Redirect(_back(form, "/"), f"{_named(repository)} resumed: its work continues.")
+
+
+async def _open_gate(service: Service, form: Form) -> Redirect:
+    gate = _text(form, "gate")
+    if gate not in {BUSY, TOKEN}:
+        raise ValueError(f"there is no gate {gate}")
+    opened = await service.manual.open_gate(gate, Source.PAGE)
+    done = "Waiting work is tried now." if opened else "Nothing is held back any more."
+    return Redirect(_back(form, "/"), done)
+
+
+async def _catch_up(service: Service, _: Form) -> Redirect:
+    if service.settings.catch_up_every is None:
+        raise ValueError("catch-up is off: `receiver catch-up` runs it once")
+    await service.catch_up.begin()
+    log_operation("catch_up_requested", source=PAGE)
+    return Redirect("/checks", "Catch-up runs now: missed pushes appear under Deliveries.")
+
+
+async def _notify_test(service: Service, _: Form) -> Redirect:
+    results = await send_tests(service.settings.notices)
+    if not results:
+        raise ValueError("no [[notice]] is configured")
+    log_operation("notifications_tested", source=PAGE, destinations=len(results))
+    sent = (f"{name}: {f'not sent, {why}' if why else 'sent'}" for name, why in results.items())
+    return Redirect("/checks", f"Test notification: {'; '.join(sent)}.")
 
 
 async def _to_overview(_: Request) -> Response:

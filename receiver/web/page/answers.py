@@ -1,7 +1,7 @@
 """The response to a request for a page: the whole page, or only its live parts."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
@@ -10,8 +10,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from receiver.images import size_text
 from receiver.ledger.revision import Revision
 from receiver.service import Service
+from receiver.timestamps import Time
+from receiver.version import VERSION
 from receiver.web.page.auth import (
     FLASH,
     FRAGMENT,
@@ -19,12 +22,9 @@ from receiver.web.page.auth import (
     flash_of,
     forget_cookie,
 )
-from receiver.web.page.compression import accepts_gzip, pack, packed
-from receiver.web.page.footer import footer_of
-from receiver.web.page.rendering import HEADERS, render
+from receiver.web.page.rendering import HEADERS, accepts_gzip, pack, packed, render
 from receiver.web.page.sessions import Session
 
-UNCHANGED = 304
 LONGEST_FILTER = 200
 
 
@@ -63,12 +63,35 @@ def short_text(value: str) -> str:
     return value.strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """Facts that are known without a query; `started_at` is the start of this process."""
+
+    started_at: Time
+    facts: tuple[str, ...]
+
+
+def footer_of(service: Service) -> Footer:
+    """Return the version, the size of a ledger in a file, and the pulls left, if they are known."""
+    return Footer(service.started_at, tuple(_facts(service)))
+
+
+def _facts(service: Service) -> Iterator[str]:
+    yield f"Receiver {VERSION}"
+    path = service.ledger.path
+    if path is not None and path.exists():
+        yield f"ledger {size_text(path.stat().st_size)}"
+    limit = service.preflight.registry.limits.last
+    if limit is not None:
+        yield f"Docker Hub pulls left: {limit.remaining} of {limit.limit}"
+
+
 # ETags of the pages, made before anything is read: a page that did not change costs little.
 
 MOST_KEPT = 16  # rendered pages, each up to 60 kB: all tabs of a person get the same one
 _START = token_hex(8)  # another version of the program may render the same differently
 
-More = Callable[[Service], Awaitable[object]]
+More = Callable[[Service, Request], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +119,7 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
     kept: dict[str, _Kept] = {}
 
     async def respond(service: Service, request: Request, session: Session) -> Response:
-        also = await more(service) if more is not None else ""
+        also = await more(service, request) if more is not None else ""
         revision = await current.read(service.ledger)
         query = sorted((name, value) for name, value in request.query_params.items()
                        if name != FRAGMENT)  # fmt: skip

@@ -12,9 +12,9 @@ from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved
 from receiver.web.page.answers import answer_page
 from receiver.web.page.approve import links_to_approve
-from receiver.web.page.auth import Page, failure
+from receiver.web.page.auth import failure
 from receiver.web.page.sessions import Session
-from receiver.web.versions import AppChannel, AppVersions, VersionsView
+from receiver.web.versions import AppChannel, AppVersions, apps_of, shelf_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,18 @@ class Board:
     follows: Mapping[str, str]
 
 
-def channels_page(shelf: VersionsView) -> Page:
-    """Return the page of channels; `shelf` caches the versions at Edgegap."""
-
-    async def show_channels(service: Service, request: Request, session: Session) -> Response:
-        channels = service.settings.channels()
-        apps = sorted({rule.app for rule in service.settings.rules})
-        boards = [
-            _board(app, [name for owner, name in channels if owner == app.app], service)
-            for app in await shelf.of_all(service, apps)
-        ]
-        waiting = [move for board in boards for move in board.app.waiting]
-        return answer_page(
-            request, session, "channels.html",
-            boards=boards, last_move=last_move, approvals=links_to_approve(service, waiting),
-        )  # fmt: skip
-
-    return show_channels
+async def show_channels(service: Service, request: Request, session: Session) -> Response:
+    """Show the channels of each app."""
+    channels = service.settings.channels()
+    boards = [
+        _board(app, [name for owner, name in channels if owner == app.app], service)
+        for app in await shelf_of(request).of_all(service, apps_of(service))
+    ]
+    waiting = [move for board in boards for move in board.app.waiting]
+    return answer_page(
+        request, session, "channels.html",
+        boards=boards, last_move=last_move, approvals=links_to_approve(service, waiting),
+    )  # fmt: skip
 
 
 def last_move(channel: AppChannel) -> Move | None:

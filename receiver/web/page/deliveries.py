@@ -1,4 +1,4 @@
-"""The page that lists deliveries: by day, with one status for each; ignored ones are folded."""
+"""The page that lists deliveries by day, ignored ones folded, and the page of one delivery."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.ids import first_id
-from receiver.ledger.queries import DEPTH, Filter, search_deliveries
+from receiver.ledger.queries import DEPTH, Filter, delivery_detail, search_deliveries
 from receiver.ledger.stats import DAY_MS, count_open
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import (
@@ -24,13 +24,14 @@ from receiver.ledger.views import (
     DeliverySource,
     Registration,
 )
+from receiver.pipeline.prune import Scope, outlook
 from receiver.reasons import Reason, State, Verdict
-from receiver.rules.rule import Mode
+from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
 from receiver.web.bodies import CURSOR
 from receiver.web.page.answers import answer_page, short_text
-from receiver.web.page.auth import FRAGMENT
-from receiver.web.page.flow import Status, colour_of, status_of_registration
+from receiver.web.page.auth import FRAGMENT, failure
+from receiver.web.page.flow import Status, colour_of, flow_of, status_of_registration
 from receiver.web.page.rendering import query_of
 from receiver.web.page.sessions import Session
 
@@ -205,3 +206,62 @@ def _filter(chosen: Mapping[str, str], before: str | None) -> Filter:
         before=before,
         limit=ROWS,
     )
+
+
+# The page of one delivery.
+
+
+async def show_delivery(service: Service, request: Request, session: Session) -> Response:
+    """Show the history of one delivery, and what to do now."""
+    identity = short_text(request.path_params["id"])
+    row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
+    if row is None:
+        return failure(request, 404, "There is no such delivery.", _NOT_THERE)
+    own = [rule for rule in service.settings.rules if rule.repository == row.repository]
+    room: dict[str, str] = {}
+    for registration in row.registrations:
+        if registration.reason == Reason.VERSION_LIMIT.value:
+            scope = Scope(registration.app, most=1, keep=1)
+            old = await outlook(service.ledger, service.settings, scope)
+            room[registration.id] = old.planned[0].target.version if old.planned else ""
+    return answer_page(
+        request, session, "delivery.html",
+        row=row, decided=_decided(row.tag, own), room=room,
+        result=status_of(row),
+        flow=flow_of(
+            row.tag, row.digest, row.registrations, own,
+            held=any(one.held_back for one in row.registrations),
+        ),
+        digest=next((one.digest for one in row.registrations if one.digest), row.digest),
+        urgent=[one for one in row.registrations if one.state is not State.DONE or one.overwritten],
+        found=_in_all([one.notes for one in row.registrations if one.mode is not Mode.TRIAL]),
+    )  # fmt: skip
+
+
+_NOT_THERE = "It may have been purged by age, or the address is wrong."
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A rule of the repository, and whether it matches the tag."""
+
+    rule: str
+    app: str
+    takes: bool
+    why: str
+
+
+def _decided(tag: str | None, own: Sequence[Rule]) -> list[Decided]:
+    return [
+        Decided(rule.name, rule.app, bool(tag and takes(rule, tag)), _why_not(rule, tag))
+        for rule in own
+    ]
+
+
+def _why_not(rule: Rule, tag: str | None) -> str:
+    return "" if tag is None else rule.tags.why_not(tag) or ""
+
+
+def _in_all(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Return the notes that each registration has: they are of the image."""
+    return [note for note in notes[0] if all(note in each for each in notes)] if notes else []

@@ -16,8 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from receiver.web.document import example_of
 from receiver.web.operation import HTML, JSON
-from receiver.web.page.compression import accepts_gzip
-from receiver.web.page.rendering import HEADERS, render
+from receiver.web.page.rendering import HEADERS, accepts_gzip, render
 from receiver.web.problems import ProblemCode
 
 Schema = Mapping[str, Any]

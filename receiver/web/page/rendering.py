@@ -1,4 +1,4 @@
-"""Renders templates, with the response headers of every page."""
+"""Renders templates, with the response headers and the compression of every page."""
 
 import gzip
 import hashlib
@@ -15,8 +15,8 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from receiver.signing import APPROVAL_PATH, PATH
 from receiver.timestamps import duration, format_time
-from receiver.web.page.compression import accepts_gzip
 from receiver.web.page.flow import colour_of, status_of_registration
 from receiver.web.webhook import not_found
 
@@ -177,3 +177,38 @@ _environment = Environment(
 _environment.filters.update(marked=_marked, moment=_moment, duration=duration)
 _environment.filters.update(colour=colour_of, status=status_of_registration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=query_of)
+
+
+# Compression with gzip, if the browser accepts it.
+
+LEAST_BYTES = 1000
+# Pages repeat text of outsiders, and BREACH guesses a secret beside it from the compressed size.
+# CSRF tokens are masked in each response (`Session.masked`), as every page has them. Signed links
+# are to be copied, so they cannot be masked: the few pages with one are sent as they are.
+_LINKS = (PATH.encode(), APPROVAL_PATH.encode())
+
+
+def packed(body: bytes) -> bytes | None:
+    """Return the body compressed; None if it is too short for that, or has a signed link."""
+    if len(body) < LEAST_BYTES or any(link in body for link in _LINKS):
+        return None
+    return gzip.compress(body, compresslevel=6, mtime=0)
+
+
+def pack(request: Request, response: Response) -> None:
+    """Compress a response, if the browser accepts it."""
+    response.headers["Vary"] = "Accept-Encoding"
+    body = packed(bytes(response.body)) if accepts_gzip(request) else None
+    if body is not None:
+        response.body = body
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(body))
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Return whether the response may be compressed."""
+    for one in request.headers.get("accept-encoding", "").lower().split(","):
+        name, _, quality = one.partition(";")
+        if name.strip() == "gzip":
+            return quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False

@@ -13,9 +13,9 @@ from receiver.rules.rule import Mode
 from receiver.service import Service
 from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.page.answers import answer_page, short_text
-from receiver.web.page.auth import Page, failure
+from receiver.web.page.auth import failure
 from receiver.web.page.sessions import Session
-from receiver.web.versions import AppVersions, Version, VersionsView
+from receiver.web.versions import AppVersions, Version, apps_of, shelf_of
 
 WHY_KEPT: Mapping[Retention | None, str] = {
     Retention.BEYOND_KEEP: "beyond `keep`: it will be deleted",
@@ -52,16 +52,12 @@ class Shown:
     going: tuple[str, ...]
 
 
-def versions_page(shelf: VersionsView) -> Page:
-    """Return the page of versions; `shelf` caches the versions at Edgegap."""
-
-    async def show_versions(service: Service, request: Request, session: Session) -> Response:
-        apps = sorted({rule.app for rule in service.settings.rules})
-        channels = set(service.settings.channels())
-        shown = [shown_app(app, channels) for app in await shelf.of_all(service, apps)]
-        return answer_page(request, session, "versions.html", apps=shown)
-
-    return show_versions
+async def show_versions(service: Service, request: Request, session: Session) -> Response:
+    """Show the versions of each app."""
+    channels = set(service.settings.channels())
+    apps = await shelf_of(request).of_all(service, apps_of(service))
+    shown = [shown_app(app, channels) for app in apps]
+    return answer_page(request, session, "versions.html", apps=shown)
 
 
 def shown_app(app: AppVersions, channels: set[tuple[str, str]]) -> Shown:
@@ -99,7 +95,7 @@ def _failed_last(newest_first: Sequence[EndedDeletion]) -> dict[str, EndedDeleti
 async def show_diff(service: Service, request: Request, session: Session) -> Response:
     """Show what differs between two versions; Edgegap is asked if the ledger does not know."""
     app, a, b = (short_text(request.query_params.get(name, "")) for name in ("app", "a", "b"))
-    if app not in {rule.app for rule in service.settings.rules} or not a or not b:
+    if app not in apps_of(service) or not a or not b:
         sentence = "The address must name an app of a rule and two versions: `app`, `a` and `b`."
         return failure(request, HTTPStatus.NOT_FOUND, "There is nothing to compare.", sentence)
     reader = VersionReader(service.ledger, service.client, service.settings.secret_keys)

@@ -1,0 +1,159 @@
+"""The overview, with the first steps of a new receiver until the first version exists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.config.settings import Settings
+from receiver.errors import ReceiverError
+from receiver.http.client import http_client
+from receiver.ledger.gates import ALL
+from receiver.ledger.queries import find_push
+from receiver.ledger.views import LedgerOverview, RefusedLink, RuleOverview
+from receiver.rules.rule import Rule
+from receiver.service import Service
+from receiver.upkeep.connect import NotProven, send_test_push
+from receiver.upkeep.health import Code
+from receiver.web.overview import Overview, overview_of
+from receiver.web.page.answers import answer_page
+from receiver.web.page.approve import links_to_approve
+from receiver.web.page.auth import Page
+from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
+from receiver.web.page.flow import Step, flow_of
+from receiver.web.page.sessions import Session
+from receiver.web.versions import VersionList, apps_of, shelf_of
+
+MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
+
+
+def overview_page() -> Page:
+    """Return the overview."""
+    counts = DayCounts()
+
+    async def show_overview(service: Service, request: Request, session: Session) -> Response:
+        settings, overview = service.settings, await overview_of(service)
+        shelf = shelf_of(request)
+        days, took = await service.ledger.read(counts.read)
+        lists = [(app, shelf.lists.known(app)) for app in apps_of(service)]
+        steps = steps_of(overview, settings, lists)
+        shelf.lists.wanted = bool(steps)
+        base = settings.public_url or str(request.base_url)
+        links = {
+            one.repository: service.links.link(base, one.repository)
+            for one in overview.repositories
+        }
+        return answer_page(
+            request, session, "overview.html",
+            overview=overview, steps=steps, links=links if steps else {},
+            approvals=links_to_approve(service, overview.waiting),
+            days=chart_of_days(days), times=chart_of_times(took),
+            flows=[_newest_flow(one, settings.rules, overview) for one in overview.rules],
+            answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
+            most_alike=MOST_ALIKE, attention=overview.parked_count + len(overview.degraded),
+        )  # fmt: skip
+
+    return show_overview
+
+
+def _newest_flow(rule: RuleOverview, rules: Sequence[Rule], overview: Overview) -> tuple[Step, ...]:
+    if rule.newest is None:
+        return ()
+    own = [one for one in rules if one.name == rule.rule]
+    held = any(
+        one.code in {Code.TOKEN, Code.BUSY}
+        or (one.code is Code.PAUSED and one.repository in {ALL, rule.repository})
+        for one in overview.degraded
+    )
+    return flow_of(rule.newest.tag, None, rule.newest.registrations, own, held=held)
+
+
+def _strange_links(overview: Overview) -> list[RefusedLink]:
+    """Return the refused requests that are no problem: anyone may have sent them."""
+    named = {one.repository for one in overview.degraded if one.may_lose}
+    return [one for one in overview.refused_links if one.repository not in named]
+
+
+def _answer_colour(overview: Overview) -> str:
+    """Return the colour of the first line."""
+    if any(one.code is not Code.PAUSED for one in overview.degraded) or overview.parked_count:
+        return "bad"
+    if overview.degraded or overview.remarks:
+        return "wait"
+    return "good" if overview.last or overview.in_use else "calm"
+
+
+# The first steps, each checked by itself.
+
+TEST_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """One step: done, failed or still to do; `todo` says what to do for it."""
+
+    title: str
+    done: bool
+    todo: str = ""
+    failed: bool = False
+
+
+def steps_of(
+    overview: LedgerOverview, settings: Settings, lists: Sequence[tuple[str, VersionList]]
+) -> tuple[FirstStep, ...]:
+    """Return the steps; none once a version was created."""
+    if overview.in_use:
+        return ()
+    used = any(one.last_use_at is not None for one in overview.repositories)
+    tested = any(one.last_test_at is not None for one in overview.repositories)
+    named = urlsplit(settings.public_url or "").scheme == "https"
+    return (
+        *(_app(app, known) for app, known in lists),
+        FirstStep(
+            "A public https address is set",
+            named,
+            "Set RECEIVER_PUBLIC_URL to the address at which Docker Hub reaches this receiver.",
+        ),
+        FirstStep(
+            "The public address leads to this receiver",
+            used or tested,
+            "Send a test push, which creates nothing: it goes through the public address.",
+        ),
+        FirstStep(
+            "A webhook of Docker Hub arrived",
+            used,
+            "Paste a link below into the repository's Webhooks tab on Docker Hub, then push a tag.",
+        ),
+        FirstStep("The first version was created", done=False, todo="Push a tag."),
+    )
+
+
+def _app(app: str, known: VersionList) -> FirstStep:
+    title = f"Edgegap accepts the token and has the app {app}"
+    if known.problem:
+        return FirstStep(title, done=False, todo=known.problem, failed=True)
+    return FirstStep(title, known.listed_at is not None, "Edgegap is being asked.")
+
+
+async def try_public_address(service: Service, repository: str) -> str:
+    """Send a test push through the public address, as `connect --prove` does; return the result."""
+    base = service.settings.public_url
+    if base is None:
+        return "No test push was sent: set RECEIVER_PUBLIC_URL first."
+    link = service.links.link(base, repository)
+    try:
+        async with http_client(timeout=TEST_SECONDS) as http:
+            delivery = await send_test_push(http, link, repository)
+    except NotProven as error:
+        return f"The test push did not arrive: {error}."
+    except (httpx.HTTPError, ReceiverError) as error:
+        return f"The test push did not arrive: {type(error).__name__}. Check RECEIVER_PUBLIC_URL."
+    if await service.ledger.read(lambda tx: find_push(tx, delivery)) is None:
+        return (
+            "The test push did not arrive here: another receiver with the same key is at "
+            "RECEIVER_PUBLIC_URL."
+        )
+    return f"The test push arrived as delivery {delivery}."
