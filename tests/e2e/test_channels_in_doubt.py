@@ -22,17 +22,9 @@ from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, TRIAL, until
 
 Start = Callable[..., AbstractContextManager[ReceiverHere]]
-
-
-TRIAL = """
-[rule.trial]
-at = "45.5,-73.6"
-ready_within = "2s"
-steady_for = "1s"
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -19,23 +19,22 @@ from receiver.rules import trial
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.faults import Fault
-from receiver.sandbox.serving import serving
 from receiver.signing import Approvable
-from tests.contract.openapi import contract_checked
 from tests.support.approvals import PUSHED
 from tests.support.commands import commands_beside
 from tests.support.metrics import scrape
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, PATIENCE_SECONDS, RULE, ReceiverProcess, until
+from tests.support.receiver_process import (
+    APP,
+    PATIENCE_SECONDS,
+    RULE,
+    TRIAL,
+    ReceiverProcess,
+    until,
+)
 from tests.support.visitor import PAGE, visitor
 
 OURS = "receiver-trial"
-TRIAL = """
-[rule.trial]
-at = "45.5,-73.6"
-ready_within = "2s"
-steady_for = "1s"
-"""
 RULES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
 CONFIG = f'{RULES}{TRIAL}\n[catch_up]\nevery = "off"\n'
 
@@ -43,14 +42,6 @@ CONFIG = f'{RULES}{TRIAL}\n[catch_up]\nevery = "off"\n'
 @pytest.fixture
 def sandbox(quick_trials: EdgegapSandbox) -> EdgegapSandbox:
     return quick_trials
-
-
-@pytest.fixture
-def edgegap(sandbox: EdgegapSandbox) -> Iterator[str]:
-    checked = contract_checked(sandbox.app)
-    with serving(checked) as url:
-        yield url
-    assert checked.violations == []
 
 
 @pytest.fixture

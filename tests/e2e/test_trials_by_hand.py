@@ -11,15 +11,9 @@ import pytest
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.commands import commands_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, TRIAL, until
 
 ELSEWHERE = "203.0.113.7"
-TRIAL = """
-[rule.trial]
-at = "45.5,-73.6"
-ready_within = "2s"
-steady_for = "1s"
-"""
 MOVES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
 
 Start = Callable[[str], AbstractContextManager[ReceiverHere]]

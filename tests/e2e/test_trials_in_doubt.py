@@ -1,6 +1,5 @@
 """Trials in a running receiver while rules come and go, and while a failed one is kept."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,12 @@ from receiver import backoff
 from receiver.pipeline import retry
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.serving import serving
-from tests.contract.openapi import contract_checked
 from tests.support.commands import commands_beside
 from tests.support.postgres import plain
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, TRIAL, until
 
 OURS = "receiver-trial"
-TRIAL = """
-[rule.trial]
-at = "45.5,-73.6"
-ready_within = "2s"
-steady_for = "1s"
-"""
 RULES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
 
 
@@ -32,14 +23,6 @@ RULES = RULE.replace("preflight = false", 'preflight = false\nchannels = ["stagi
 def sandbox(quick_trials: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch) -> EdgegapSandbox:
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
     return quick_trials
-
-
-@pytest.fixture
-def edgegap(sandbox: EdgegapSandbox) -> Iterator[str]:
-    checked = contract_checked(sandbox.app)
-    with serving(checked) as url:
-        yield url
-    assert checked.violations == []
 
 
 def trial_of(here: ReceiverHere, delivery: str) -> dict[str, Any]:

@@ -17,18 +17,12 @@ from receiver.sandbox.faults import Fault
 from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, TRIAL, until
 
 Start = Callable[..., AbstractContextManager[ReceiverHere]]
 OURS = "receiver-trial"
 LONG_AGO = 1_700_000_000
 MOVING = 'on_overwrite = "move"\nchannels = ["staging"]'
-TRIAL = """
-[rule.trial]
-at = "45.5,-73.6"
-ready_within = "2s"
-steady_for = "1s"
-"""
 NEEDS = f"""
 [[channel]]
 app = "{APP}"

@@ -1,6 +1,5 @@
 """What a person does on the page: replay, rollback, pruning, pausing, each from its form."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from receiver.ledger.channels import read_channel_state
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web import versions
 from receiver.web.overview import overview_of
 from receiver.web.page import questions
 from receiver.web.page.overview import steps_of, try_public_address
@@ -16,31 +14,16 @@ from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (
     APP,
-    PATIENCE_SECONDS,
     REPOSITORY,
     RULE,
     until,
     webhook_body,
 )
-from tests.support.visitor import PAGE, Reading, Visitor, visitor
+from tests.support.visitor import PAGE, Reading, Visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
-
-
-@pytest.fixture
-def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
-    folder = tmp_path_factory.mktemp("actions")
-    config = CONFIG + '\n[catch_up]\nevery = "off"\n'
-    with receiver_here(folder, edgegap, config=config, environment=PAGE) as one:
-        yield one
-
-
-@pytest.fixture
-def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
-    with visitor(receiver) as one:
-        yield one
+CONFIG += '\n[catch_up]\nevery = "off"\n'
+pytestmark = pytest.mark.usefixtures("lists_are_read_at_once")
 
 
 def said(person: Visitor, path: str) -> str:

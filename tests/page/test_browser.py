@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.support.browser import (
     an_address,
-    chromium,
     needs_chromium,
     sign_in,
     sticks_out,
@@ -33,12 +32,6 @@ REFUSED = {f"{_NOTED} 403 (Forbidden)", f"{_NOTED} 401 (Unauthorized)"}
 FOR_AXE = {("light", "phone"), ("dark", "desktop")}
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.support.approvals import (
     link_to,
     registration_of,
 )
-from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
+from tests.support.browser import needs_chromium, sign_in, sticks_out, violations
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, until
 from tests.support.visitor import PAGE, PASSWORD
@@ -43,12 +43,6 @@ def here(sandbox: EdgegapSandbox, chat: Chat, tmp_path: Path) -> Iterator[Receiv
         environment = {**PAGE, "CHAT_URL": chat_url}
         with receiver_here(tmp_path, url, config=CONFIG, environment=environment) as receiver:
             yield receiver
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

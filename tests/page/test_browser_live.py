@@ -9,19 +9,13 @@ from playwright.sync_api import Browser, Page, expect
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.web.page.sessions import SESSION_SECONDS
-from tests.support.browser import an_address, chromium, needs_chromium, sign_in
+from tests.support.browser import an_address, needs_chromium, sign_in
 from tests.support.receiver_process import RULE, ReceiverProcess, webhook_body
 from tests.support.visitor import COOKIE, PAGE, PASSWORD, cookie
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -15,13 +15,12 @@ from receiver.ledger.stats import DAY_MS
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.sandbox.serving import serving
 from receiver.web.page import charts
 from tests.support.approvals import registration_of
-from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
-from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.browser import needs_chromium, sign_in, sticks_out, violations
+from tests.support.receiver_here import ReceiverHere
 from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
-from tests.support.visitor import PAGE, PASSWORD
+from tests.support.visitor import PASSWORD
 
 ARTEFACTS = Path(__file__).parent.parent / "artefacts"
 WIDTHS: dict[str, ViewportSize] = {
@@ -42,26 +41,6 @@ REGISTRATIONS = (
 )
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def sandbox() -> EdgegapSandbox:
-    return EdgegapSandbox(apps=(APP,))
-
-
-@pytest.fixture
-def here(sandbox: EdgegapSandbox, tmp_path: Path) -> Iterator[ReceiverHere]:
-    with (
-        serving(sandbox.app) as url,
-        receiver_here(tmp_path, url, config=CONFIG, environment=PAGE) as receiver,
-    ):
-        yield receiver
 
 
 @pytest.fixture

@@ -1,43 +1,23 @@
 """Nothing moves or changes under the mouse and the focus, in a real browser."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from receiver.logs import Source
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.serving import serving
-from tests.support.browser import chromium, needs_chromium, sign_in, violations
-from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.browser import needs_chromium, sign_in, violations
+from tests.support.receiver_here import ReceiverHere
 from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE
-from tests.support.visitor import PAGE, PASSWORD, visitor
+from tests.support.visitor import PASSWORD, visitor
 
-CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+CONFIG = (
+    RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]') + NO_CATCH_UP
+)
 LOOKS = 4500  # milliseconds: the page asks at least twice
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def sandbox() -> EdgegapSandbox:
-    return EdgegapSandbox(apps=(APP,))
-
-
-@pytest.fixture
-def here(sandbox: EdgegapSandbox, tmp_path: Path) -> Iterator[ReceiverHere]:
-    with (
-        serving(sandbox.app) as url,
-        receiver_here(tmp_path, url, config=CONFIG + NO_CATCH_UP, environment=PAGE) as receiver,
-    ):
-        yield receiver
 
 
 @pytest.fixture

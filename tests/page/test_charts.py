@@ -15,7 +15,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.page import charts
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, webhook_body
-from tests.support.visitor import PAGE, Visitor, visitor
+from tests.support.visitor import PAGE, Visitor
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +27,6 @@ def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def receiver(edgegap: str, tmp_path: Path, _new_process: None) -> Iterator[ReceiverHere]:
     with receiver_here(tmp_path, edgegap, config=RULE + NO_CATCH_UP, environment=PAGE) as one:
-        yield one
-
-
-@pytest.fixture
-def person(receiver: ReceiverHere) -> Iterator[Visitor]:
-    with visitor(receiver) as one:
         yield one
 
 

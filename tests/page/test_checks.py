@@ -43,12 +43,6 @@ def receiver(
             yield one
 
 
-@pytest.fixture
-def person(receiver: ReceiverHere) -> Iterator[Visitor]:
-    with visitor(receiver) as one:
-        yield one
-
-
 def checked(person: Visitor) -> Reading:
     """Run the checks and return the page once they ended."""
     assert person.do("run-checks").headers["location"] == "/checks"

@@ -17,7 +17,7 @@ from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE
-from tests.support.visitor import PAGE, Reading, Visitor, visitor
+from tests.support.visitor import PAGE, Reading, Visitor
 
 HTML = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"{{ 7*7777 }}</bdi>"
 TURNING = "exe.\u202egpj\u2066 \u200f"
@@ -40,12 +40,6 @@ def receiver(
         serving(sandbox.app) as url,
         receiver_here(folder, url, config=RULE, environment=PAGE) as one,
     ):
-        yield one
-
-
-@pytest.fixture
-def person(receiver: ReceiverHere) -> Iterator[Visitor]:
-    with visitor(receiver) as one:
         yield one
 
 

@@ -1,29 +1,10 @@
 """The list of deliveries: what is folded, and one line for each push."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_here import ReceiverHere
 from tests.support.receiver_process import RULE, webhook_body
-from tests.support.visitor import PAGE, Reading, Visitor, visitor
+from tests.support.visitor import Reading, Visitor
 
-TWO_CHANNELS = RULE.replace(
-    "preflight = false", 'preflight = false\nchannels = ["nightly", "staging"]'
-)
-
-
-@pytest.fixture
-def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
-    folder = tmp_path_factory.mktemp("list")
-    with receiver_here(folder, edgegap, config=TWO_CHANNELS, environment=PAGE) as one:
-        yield one
-
-
-@pytest.fixture
-def person(receiver: ReceiverHere) -> Iterator[Visitor]:
-    with visitor(receiver) as one:
-        yield one
+CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["nightly", "staging"]')
 
 
 def folded(shown: Reading) -> int:

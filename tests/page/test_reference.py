@@ -17,7 +17,7 @@ from receiver.sandbox.serving import serving
 from receiver.web.page.reference import reference_of
 from receiver.web.page.rendering import HEADERS
 from receiver.web.problems import ProblemCode
-from tests.support.browser import chromium, needs_chromium, sign_in, sticks_out, violations
+from tests.support.browser import needs_chromium, sign_in, sticks_out, violations
 from tests.support.deploy import tool
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, RULE
@@ -182,12 +182,6 @@ def test_every_page_links_to_it(receiver: ReceiverHere) -> None:
     with visitor(receiver) as person:
         for path in ("/", "/deliveries", "/channels", "/versions", "/rules"):
             assert "/api/" in person.read(path).links()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @needs_chromium

@@ -1,7 +1,5 @@
 """The page of versions: from which push each is, and why it is kept; and what changed."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,10 +7,9 @@ import pytest
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
-from receiver.web import versions
-from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, PATIENCE_SECONDS, RULE, until
-from tests.support.visitor import PAGE, Visitor, visitor
+from tests.support.receiver_here import ReceiverHere
+from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, until
+from tests.support.visitor import Visitor
 
 CONFIG = (
     RULE.replace(
@@ -22,19 +19,7 @@ CONFIG = (
     + NO_CATCH_UP
 )
 
-
-@pytest.fixture
-def receiver(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
-    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=PAGE) as one:
-        yield one
-
-
-@pytest.fixture
-def person(receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
-    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
-    with visitor(receiver) as one:
-        yield one
+pytestmark = pytest.mark.usefixtures("lists_are_read_at_once")
 
 
 def created(receiver: ReceiverHere, sandbox: EdgegapSandbox, *tags: str) -> list[str]:

@@ -34,19 +34,6 @@ CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["stag
 CONFIG += '\n[catch_up]\nevery = "off"\n'
 
 
-@pytest.fixture
-def receiver(edgegap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
-    folder = tmp_path_factory.mktemp("shows")
-    with receiver_here(folder, edgegap, config=CONFIG, environment=PAGE) as one:
-        yield one
-
-
-@pytest.fixture
-def person(receiver: ReceiverHere) -> Iterator[Visitor]:
-    with visitor(receiver) as one:
-        yield one
-
-
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
     """A receiver that got 120 pushes, of which every tenth was ignored."""

@@ -35,6 +35,12 @@ req_memory = 2048
 ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]
 """
 NO_CATCH_UP = '\n[catch_up]\nevery = "off"\n'
+TRIAL = """
+[rule.trial]
+at = "45.5,-73.6"
+ready_within = "2s"
+steady_for = "1s"
+"""
 
 
 def webhook_body(
