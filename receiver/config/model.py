@@ -5,7 +5,7 @@ for a value that is more than its type says: it returns the error, None if the v
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -35,7 +35,6 @@ from receiver.rules.rule import (
     VERSION_NAME,
     OnOverwrite,
     template_fault,
-    version_name_fault,
 )
 from receiver.rules.tag_patterns import MAX_PATTERN, MAX_RANGE
 from receiver.rules.trial import OnFailure
@@ -66,11 +65,6 @@ def says(
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file."""
-
-    @classmethod
-    def removed(cls, key: str, table: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: ARG003
-        """Return the error and the fix of a key that the table had once."""
-        return None
 
 
 class VersionRange(Table, frozen=True):
@@ -302,20 +296,6 @@ class RuleTable(Table, frozen=True):
     ] = UNSET
     trial: Omittable[TrialTable] = UNSET
     settings: VersionSettings = msgspec.field(default_factory=VersionSettings)  # type: ignore[valid-type]  # made above
-
-    @classmethod
-    def removed(cls, key: str, table: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Return what to write instead of `mode`."""
-        if key != "mode":
-            return None
-        if table["mode"] != "update":
-            what = "mode was removed; a rule creates a version for each tag by default"
-            return what, "Remove the line"
-        named = table.get("version")
-        name = named if isinstance(named, str) and version_name_fault(named) is None else "dev"
-        what = 'mode was removed; a channel does what mode "update" did'
-        write = f'Write versions = false and channels = ["{name}"], a line each'
-        return what, write + (", instead of mode and version" if named is not None else " instead")
 
 
 class ChannelTable(Table, frozen=True):

@@ -96,8 +96,7 @@ class _Reader:
     def read(self, table: Mapping[str, Any]) -> Table:
         for key in table:
             if key not in self.keys:
-                gone = self._model.removed(key, table)
-                self._fault(key, *(gone or ("there is no such key", self._place_of(key))))
+                self._fault(key, "there is no such key", self._place_of(key))
         return self._model(
             **{
                 key.attribute: value

@@ -216,25 +216,6 @@ def test_a_variable_takes_its_value_from_the_environment() -> None:
     assert "canary" not in repr(found)
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"mode": "update"}, ["versions = false", 'channels = ["dev"]', "instead"]),
-        (
-            {"mode": "update", "version": "live"},
-            ["versions = false", 'channels = ["live"]', "instead of mode and version"],
-        ),
-        ({"mode": "create"}, ["a version for each tag by default", "Remove the line"]),
-        ({"mode": 7}, ["Remove the line"]),
-    ],
-)
-def test_a_mode_says_what_to_write_now(given: dict[str, Any], words: list[str]) -> None:
-    _, (fault,) = read(table(**given))
-
-    assert fault.where == "rule 1, mode"
-    assert [word for word in words if word not in str(fault)] == []
-
-
 def test_a_rule_may_create_no_version_and_move_channels_only() -> None:
     found = rule(versions=False, channels=["dev", "dev"])
 
