@@ -87,20 +87,7 @@ NOT_ANSWERED = f"stopped; {MAY_BE_RECORDED}"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @handle_errors
 def deliveries(
-    *,
-    limit: int,
-    repository: str | None,
-    tag: str | None,
-    verdict: str | None,
-    state: str | None,
-    app: str | None,
-    version: str | None,
-    reason: str | None,
-    source: str | None,
-    since: str | None,
-    until: str | None,
-    before: str | None,
-    as_json: bool,
+    *, since: str | None, until: str | None, before: str | None, as_json: bool, **filters: object
 ) -> None:
     """List deliveries, newest first, with the state of their registrations.
 
@@ -112,20 +99,8 @@ def deliveries(
     from receiver.ledger.queries import Filter, find_push, list_deliveries
     from receiver.web.serialization import json_text
 
-    wanted = Filter(
-        repository=repository,
-        tag=tag,
-        verdict=None if verdict is None else Verdict(verdict),
-        state=None if state is None else State(state),
-        app=app,
-        version=version,
-        reason=None if reason is None else Reason(reason),
-        source=source,
-        since=None if since is None else moment(since),
-        until=None if until is None else moment(until),
-        before=before,
-        limit=limit,
-    )
+    times = {name: text and moment(text) for name, text in (("since", since), ("until", until))}
+    wanted = msgspec.convert({**filters, **times, "before": before}, Filter)
     ledger = _opened()
     known = before is None or ledger.read_sync(lambda tx: find_push(tx, before)) is not None
     rows = ledger.read_sync(lambda tx: list_deliveries(tx, wanted))

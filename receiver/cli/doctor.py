@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from receiver.cli.client import Server, address, configured, serving_address
 from receiver.cli.config import more_faults
 from receiver.cli.exits import BAD_CONFIG, NOT_DONE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
-from receiver.doctor.finding import Finding, Health, passed, warned
+from receiver.doctor.finding import Finding, Health, failed, passed, warned
 from receiver.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,54 +45,47 @@ def doctor(as_json: bool) -> None:
             _print(warned("configuration", warning, CHANGE_IT), as_json=as_json)
         for fault in error.faults:
             found = f"{fault.where}: {fault.what}"
-            _print(Finding(Health.FAIL, "configuration", found, fault.hint), as_json=as_json)
+            _print(failed("configuration", found, fault.hint), as_json=as_json)
         raise SystemExit(BAD_CONFIG) from None
     configure_logs(secrets=settings.secrets(), level="ERROR")
-    findings = asyncio.run(_examine(settings, as_json=as_json))
-    failed = sum(finding.health is Health.FAIL for finding in findings)
-    warnings = sum(finding.health is Health.WARN for finding in findings)
+    findings = asyncio.run(_shown(settings, as_json=as_json))
+    counts = Counter(finding.health for finding in findings)
+    bad, doubtful = counts[Health.FAIL], counts[Health.WARN]
     if not as_json:
-        click.echo(f"\n{len(findings)} checks: {failed} failed, {warnings} with a warning.")
-    if failed:
+        click.echo(f"\n{len(findings)} checks: {bad} failed, {doubtful} with a warning.")
+    if bad:
         raise SystemExit(NOT_DONE)
 
 
-async def _examine(settings: Settings, *, as_json: bool) -> list[Finding]:
-    from receiver.config.warnings import config_warnings
-
-    count = len(settings.rules)
-    valid = f"valid, {count} rule{'s' if count > 1 else ''}"
-    findings = [Finding(Health.PASS, "configuration", valid)]
-    findings += [
-        warned("configuration", warning, CHANGE_IT)
-        for warning in config_warnings(settings)
-        if not warning.startswith(CHECKED_BY_DOCTOR)
-    ]
-    findings += [
-        Finding(Health.FAIL, "configuration", f"{fault.where}: {fault.what}", fault.hint)
-        for fault in await more_faults(settings)
-        if fault.where not in CHECKED_BY_DOCTOR
-    ]
-    for finding in findings:
-        _print(finding, as_json=as_json)
-    async for finding in _checks(settings):
+async def _shown(settings: Settings, *, as_json: bool) -> list[Finding]:
+    """Return the findings; each is printed as soon as it is known."""
+    findings = []
+    async for finding in _examine(settings):
         findings.append(finding)
         _print(finding, as_json=as_json)
-    running = await _running(settings)
-    if running is not None:
-        findings.append(running)
-        _print(running, as_json=as_json)
     return findings
 
 
-async def _checks(settings: Settings) -> AsyncIterator[Finding]:
+async def _examine(settings: Settings) -> AsyncIterator[Finding]:
+    from receiver.config.warnings import config_warnings
     from receiver.doctor.checks import examine
     from receiver.pipeline.preflight import preflight_over
     from receiver.service import connected
 
+    count = len(settings.rules)
+    yield passed("configuration", f"valid, {count} rule{'s' if count > 1 else ''}")
+    for warning in config_warnings(settings):
+        if not warning.startswith(CHECKED_BY_DOCTOR):
+            yield warned("configuration", warning, CHANGE_IT)
+    for fault in await more_faults(settings):
+        if fault.where not in CHECKED_BY_DOCTOR:
+            yield failed("configuration", f"{fault.where}: {fault.what}", fault.hint)
     async with connected(settings) as (client, http):
         async for finding in examine(settings, client, preflight_over(http, settings), http):
             yield finding
+    running = await _running(settings)
+    if running is not None:
+        yield running
 
 
 async def _running(settings: Settings) -> Finding | None:

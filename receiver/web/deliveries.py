@@ -7,6 +7,7 @@ a script: 200 done, 408 still waiting, 404 unknown, 409 not done.
 from urllib.parse import urlencode
 
 from msgspec import UNSET
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -111,22 +112,11 @@ async def list_deliveries(service: Service, request: Request, query: DeliveriesQ
     awaited = _awaited_of(query, image)
     if awaited is not None:
         return await _wait_for_push(service, request, awaited)
-    search = Filter(
-        repository=only or repository,
-        tag=given(query.tag) if image is None else image.tag,
-        digest=given(query.digest),
-        verdict=given(query.verdict),
-        state=given(query.state),
-        app=given(query.app),
-        version=given(query.version),
-        reason=given(query.reason),
-        source=given(query.source),
-        since=given(query.since),
-        until=given(query.until),
-        text=given(query.text),
-        before=given(query.before),
-        limit=query.limit,
-    )
+    filters = {name: value for name, value in asdict(query).items() if value is not UNSET}
+    filters.pop("image", None)
+    filters["repository"] = only or repository
+    filters["tag"] = given(query.tag) if image is None else image.tag
+    search = Filter(**filters)
     page = await service.ledger.read(lambda tx: search_deliveries(tx, search))
     headers = {} if page.next is None else {"Link": _next_page(request, page.next)}
     return json_response(page, headers=headers)

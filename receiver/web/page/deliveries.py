@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import groupby
 
+import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -192,20 +193,10 @@ def _filter(chosen: Mapping[str, str], before: str | None) -> Filter:
         since = int(datetime.fromisoformat(chosen["day"]).replace(tzinfo=UTC).timestamp() * 1000)
         end = first_id(DELIVERY, since + DAY_MS)
         before = end if before is None else min(before, end)
-    return Filter(
-        repository=chosen["repository"] or None,
-        tag=chosen["tag"] or None,
-        verdict=Verdict(chosen["verdict"]) if chosen["verdict"] else None,
-        state=State(chosen["state"]) if chosen["state"] else None,
-        app=chosen["app"] or None,
-        version=chosen["version"] or None,
-        reason=Reason(chosen["reason"]) if chosen["reason"] else None,
-        source=chosen["source"] or None,
-        text=chosen["text"] or None,
-        since=since,
-        before=before,
-        limit=ROWS,
-    )
+    words = {
+        name: value for name, value in chosen.items() if value and name not in {"day", "since"}
+    }
+    return msgspec.convert({**words, "since": since, "before": before, "limit": ROWS}, Filter)
 
 
 # The page of one delivery.
