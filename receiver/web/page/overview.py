@@ -25,7 +25,8 @@ from receiver.web.page.auth import Page
 from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
 from receiver.web.page.flow import Step, flow_of
 from receiver.web.page.sessions import Session
-from receiver.web.versions import VersionList, apps_of, shelf_of
+from receiver.web.version_lists import VersionList
+from receiver.web.versions import apps_of, shelf_of
 
 MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
 
