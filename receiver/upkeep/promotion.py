@@ -1,6 +1,7 @@
 """What the move of a channel would change, and its approval: once, however many approve it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
 from receiver.edgegap.plans import Rejected, plan_update
+from receiver.edgegap.responses import Answer
 from receiver.edgegap.version_diff import Difference, changes
 from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
 from receiver.ledger.channels import channel_images
@@ -27,6 +29,7 @@ from receiver.upkeep.channels import promotion, rule_to_move
 from receiver.upkeep.operations import Asker
 
 PATIENCE_SECONDS = 5.0  # with Edgegap, for a page that must open in any case
+FRESH_SECONDS = 30.0  # of what Edgegap returned for that page
 NOT_READ = "Edgegap did not return the channel, so it is not known which settings change"
 SHOWN_ANYWAY = frozenset({"image", "docker_image", "docker_tag"})
 
@@ -82,6 +85,25 @@ class Asked:
     waits: bool
 
 
+class RecentLooks:
+    """Channels as Edgegap returned them, each at most once in some seconds.
+
+    The page of an approval is open to chat programs, each of which reads it for a preview.
+    """
+
+    def __init__(self, client: EdgegapClient) -> None:
+        self._client = client
+        self._looks: dict[tuple[str, str], tuple[float, asyncio.Task[Answer]]] = {}
+
+    async def look(self, app: str, channel: str) -> Answer:
+        """Return the response to a GET of the channel, which goes on if this is cancelled."""
+        now, known = time.monotonic(), self._looks.get((app, channel))
+        if known is None or now - known[0] >= FRESH_SECONDS:
+            known = now, asyncio.create_task(self._client.look(app, channel))
+            self._looks[app, channel] = known
+        return await asyncio.shield(known[1])
+
+
 @dataclass(frozen=True, slots=True)
 class MoveReader:
     """Reads what moves would change: from the ledger, and from the channel at Edgegap."""
@@ -89,6 +111,7 @@ class MoveReader:
     ledger: Ledger
     client: EdgegapClient
     settings: Settings
+    recent: RecentLooks
 
     async def promotion(
         self, channel: tuple[str, str], *, to: str | None, from_channel: str | None
@@ -101,7 +124,8 @@ class MoveReader:
             return move, rule_to_move(tx, rules, *channel, move.image), proposed_move(tx, move)
 
         move, rule, proposed = await self.ledger.read(read)
-        proposed = await self._with_changes(proposed, move, rule)
+        look = await self.client.look(*channel)
+        proposed = await self._with_changes(proposed, move, rule, look)
         running = running_in(await self.client.deployments(*channel))
         return msgspec.structs.replace(proposed, running=running)
 
@@ -119,17 +143,17 @@ class MoveReader:
         proposed = asked.move
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                proposed = await self._with_changes(proposed, move, rule)
+                look = await self.recent.look(move.app, move.channel)
+                proposed = await self._with_changes(proposed, move, rule, look)
         except TimeoutError:
             proposed = msgspec.structs.replace(proposed, notes=(NOT_READ,))
         return replace(asked, move=proposed)
 
     async def _with_changes(
-        self, proposed: ProposedMove, move: Approvable, rule: str
+        self, proposed: ProposedMove, move: Approvable, rule: str, look: Answer
     ) -> ProposedMove:
         """Add what the move changes: by the plan of the attempt that makes it."""
         by = self.settings.rule_named(rule)
-        look = await self.client.look(move.app, move.channel)
         if by is None or look.says(HTTPStatus.NOT_FOUND):
             return proposed  # it will be parked, or the channel is created
         if not look.ok or look.body is None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from receiver.ledger.channels import wake_channel
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
+from receiver.upkeep import promotion
 from receiver.web.page.approve import links_to_approve
 from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import Commands, commands_beside
@@ -157,9 +159,15 @@ def test_what_a_move_changes_is_shown_before_it(
 
 
 def test_a_person_who_approves_sees_what_the_move_changes(
-    here: ReceiverHere, commands: Commands, sandbox: EdgegapSandbox
+    here: ReceiverHere,
+    commands: Commands,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also if Edgegap does not return the channel, the link opens."""
+    """Also if Edgegap does not return the channel, the link opens.
+
+    Each preview of the link was a call to Edgegap, which limits the calls of all registrations.
+    """
     reloaded(here, settings_of(APPROVED, 60, "canary-1"))
     delivery = here.push("1.0")
     until(lambda: registration_of(here, delivery, "staging")["state"] == "waiting")
@@ -172,7 +180,12 @@ def test_a_person_who_approves_sees_what_the_move_changes(
     (move,) = here.ledger.read_sync(waiting_moves)
     link = links_to_approve(here.service, [move])[move.registration_id]
 
-    shown = httpx.get(here.url + link, trust_env=False)
+    before = len(sandbox.calls)
+    with ThreadPoolExecutor() as previews:
+        (shown, *others) = previews.map(lambda _: httpx.get(here.url + link, trust_env=False), "ab")
+    assert [one.text for one in others] == [shown.text]
+    assert [one.path for one in sandbox.calls[before:]] == ["/v1/app/my-game/version/staging"]
+    monkeypatch.setattr(promotion, "FRESH_SECONDS", 0.0)
     sandbox.misbehave(Fault("status", path_contains="/version/staging", status=503, times=None))
     blind = httpx.get(here.url + link, trust_env=False)
 
