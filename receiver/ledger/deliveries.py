@@ -39,7 +39,7 @@ _DELIVERY_COLUMNS = (
 )
 _REGISTRATION_COLUMNS = (
     *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
-    *("by_hand", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
+    *("by_hand", "to_try", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
 )
 _LED_TO_COLUMNS = ("delivery_id", "registration_id")
 _LED_BY = """SELECT d.id, d.pushed_at, d.received_at, r.push_time FROM led_to l
@@ -55,7 +55,7 @@ _ORDERED = """SELECT 1 FROM registrations r
   JOIN channels c ON c.app = r.app AND c.name = r.version AND c.ordered = r.id
  WHERE r.id = :id"""
 _JOIN = """UPDATE registrations SET rule = :rule, updated_at = :now,
-  replayed = :by_person, by_hand = :by_hand,
+  replayed = :by_person, by_hand = :by_hand, to_try = (to_try OR :to_try),
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
  WHERE id = :id"""
@@ -87,6 +87,12 @@ def give_to_rule(tx: Tx, identity: str, rule: str) -> None:
     """Let another rule decide on a registration that is open; it waits for what it waited for."""
     named = {"id": identity, "rule": rule}
     tx.run("UPDATE registrations SET rule = :rule WHERE id = :id AND state <> 'done'", **named)
+
+
+def decide_on_trial(tx: Tx, identity: str, *, to_try: bool) -> None:
+    """Note whether the rule of an open registration tries its version."""
+    named = {"id": identity, "to_try": to_try}
+    tx.run("UPDATE registrations SET to_try = :to_try WHERE id = :id AND state <> 'done'", **named)
 
 
 def supersede(tx: Tx, identity: str, sentence: str) -> None:
@@ -328,6 +334,7 @@ def _opened_or_joined(tx: Tx, identity: str, wanted: _Wanted, by_person: bool) -
         rule=match.rule,
         push_time=wanted.push_time,
         by_person=by_person,
+        to_try=match.to_try,
         by_hand=wanted.by_hand or (found.by_hand and not is_new_push(tx, wanted.delivery)),
         now=tx.now,
     )
@@ -434,6 +441,7 @@ def _registration_row(identity: str, wanted: _Wanted, now: int) -> tuple[Any, ..
         wanted.tag,
         wanted.push_time,
         wanted.by_hand,
+        match.to_try,
         (State.PARKED if invalid else State.QUEUED).value,
         Reason.VERSION_NAME_INVALID.value if invalid else None,
         match.invalid or "",

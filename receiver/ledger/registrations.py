@@ -54,7 +54,7 @@ _GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.
 # The selection is a separate query, so that PostgreSQL runs it once, whatever plan it uses.
 _COLUMNS = """id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
   waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed,
-  by_hand"""
+  by_hand, to_try"""
 _CLAIM = f"""WITH due AS MATERIALIZED (
   SELECT r.id FROM registrations r
    WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
@@ -125,13 +125,14 @@ class Claimed:
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
-    is not the newest. `alone`: its workers died repeatedly, so nothing else is worked on at the
-    same time. `deleted`: why the version was deleted, if this registration only repeats a push from
-    before the deletion. `trial` is its last run, if it tries a version. For a channel,
-    `reported_at` is when the push was first reported (epoch ms), `channel_state` what the receiver
-    last put into it, `known` the last report of this tag to it, `later` the tags of later pushes
-    that are being worked on, and `evidence` what a move may need; for a trial, only the verdict of
-    the image. `known_digest` is the one that the tag had when it was last reported to the target.
+    is not the newest. `to_try`: the rule that accepted its push tries its version. `alone`: its
+    workers died repeatedly, so nothing else is worked on at the same time. `deleted`: why the
+    version was deleted, if this registration only repeats a push from before the deletion. `trial`
+    is its last run, if it tries a version. For a channel, `reported_at` is when the push was first
+    reported (epoch ms), `channel_state` what the receiver last put into it, `known` the last report
+    of this tag to it, `later` the tags of later pushes that are being worked on, and `evidence`
+    what a move may need; for a trial, only the verdict of the image. `known_digest` is the one that
+    the tag had when it was last reported to the target.
     """
 
     id: str
@@ -155,6 +156,7 @@ class Claimed:
     overwritten: bool = False
     replayed: bool = False
     by_hand: bool = False
+    to_try: bool = False
     alone: bool = False
     deleted: str | None = None
     digest: str | None = None
@@ -230,6 +232,7 @@ def _claimed(tx: Tx, row: object) -> Claimed:
         overwritten=bool(values["overwritten"]),
         replayed=bool(values["replayed"]),
         by_hand=bool(values["by_hand"]),
+        to_try=bool(values["to_try"]),
         alone=values["crashes"] >= CRASHES_TO_ALONE,
         digest=values["digest"],
     )

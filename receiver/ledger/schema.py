@@ -73,6 +73,7 @@ registrations = Table(
     Column("overwritten", Boolean, nullable=False, server_default=text("false")),
     Column("replayed", Boolean, nullable=False, server_default=text("false")),
     Column("by_hand", Boolean, nullable=False, server_default=text("false")),
+    Column("to_try", Boolean, nullable=False, server_default=text("false")),
     Column("state", Text, nullable=False),
     Column("outcome", Text),
     Column("reason", Text),

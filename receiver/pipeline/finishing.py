@@ -231,10 +231,12 @@ def _close(
 def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: Result) -> None:
     """Try a version that exists now, or let it move its channels if it needs no trial.
 
-    What failed is tried again for a new push or a person, not for a repeated report.
+    What failed is tried again for a new push or a person, not for a repeated report. A replica that
+    does not have the rule's [rule.trial] yet leaves the trial to those that do.
     """
     rule, image = _rule_of(settings, claimed), claimed.image
-    if rule is None or rule.trial is None:
+    to_try = claimed.to_try or claimed.mode is Mode.TRIAL
+    if rule is None or (rule.trial is None and not to_try):
         _move_channels(tx, settings, claimed, result)
         return
     repeated = only_repeats(tx, claimed.id)
@@ -242,7 +244,8 @@ def _try_or_move_channels(tx: Tx, settings: Settings, claimed: Claimed, result: 
     known = digest is not None or not rule.preflight
     passed = has_passed(tx, claimed.app, image, digest) if known else None
     if passed or (passed is False and repeated):
-        if passed or rule.trial.on_failure is OnFailure.WARN:
+        warns = rule.trial is not None and rule.trial.on_failure is OnFailure.WARN
+        if passed or warns:
             _move_channels(tx, settings, claimed, replace(result, digest=digest))
         return
     trial = Match(rule.name, claimed.app, claimed.version, Mode.TRIAL)

@@ -108,6 +108,7 @@ class Match(msgspec.Struct, frozen=True):
     """One rule that matches a push, and its target.
 
     `invalid` is the error if Edgegap would not accept the version name, or if it is a channel's.
+    `to_try`: the rule tries its versions.
     """
 
     rule: str
@@ -115,6 +116,7 @@ class Match(msgspec.Struct, frozen=True):
     version: str
     mode: Mode = Mode.CREATE
     invalid: str | None = None
+    to_try: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -172,7 +174,8 @@ def match_of(rule: Rule, tag: str) -> Match:
         name, invalid = version_name(rule, tag), None
     except BadVersionName as error:
         name, invalid = error.name, str(error)
-    return Match(rule=rule.name, app=rule.app, version=name, invalid=invalid)
+    to_try = rule.trial is not None
+    return Match(rule=rule.name, app=rule.app, version=name, invalid=invalid, to_try=to_try)
 
 
 def _no_channel(match: Match, rules: Sequence[Rule]) -> Match:

@@ -25,6 +25,7 @@ from receiver.ledger.deliveries import (
     COMMAND,
     RESTORE,
     Reported,
+    decide_on_trial,
     give_to_rule,
     learn,
     open_registrations,
@@ -156,6 +157,8 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
     again: list[Replayed] = []
     for one in queries.unfinished_registrations(tx):
         otherwise = _says_otherwise(one, named) and not _succeeded(tx, one, rules)
+        if one.mode is Mode.CREATE and not otherwise:
+            decide_on_trial(tx, one.id, to_try=named[one.rule].trial is not None)
         if one.state is State.WORKING:
             continue
         if not (one.reason in fixable if one.state is State.PARKED else otherwise):

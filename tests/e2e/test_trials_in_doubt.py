@@ -1,5 +1,6 @@
 """Trials in a running receiver while rules come and go, and while a failed one is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from receiver import backoff
 from receiver.pipeline import retry
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
+from receiver.sandbox.faults import Fault
 from tests.support.commands import commands_beside
 from tests.support.postgres import plain
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -142,9 +144,27 @@ def test_a_replica_that_has_no_table_yet_leaves_trials_to_the_others(
         receiver_here(tmp_path / "new", edgegap, config=new_config, environment=environment) as new,
     ):
         until(lambda: all(one.service.worker._watch.replicas > 1 for one in (old, new)))
-        pushed = [new.push(f"1.{number}") for number in range(6)]
-        for delivery in pushed:
-            until(lambda one=delivery: len(new.details(one)["registrations"]) > 1)  # type: ignore[misc]
-            if trial_of(new, delivery):
-                assert ended(new, delivery)["outcome"] == "passed"
-        assert times_tried(sandbox)
+        settings = new.service.settings
+        new.service.current.settings = replace(settings, concurrency=0)
+        delivery = new.push("1.0")  # the other one creates its version
+        until(lambda: trial_of(new, delivery).get("reason") == "trial_gone")
+        assert (APP, "staging") not in sandbox.versions
+        new.service.current.settings = settings
+        assert until(lambda: ended(new, delivery)["outcome"]) == "passed"
+        until(lambda: (APP, "staging") in sandbox.versions)
+        assert times_tried(sandbox) == 1
+
+
+def test_a_version_is_not_tried_once_its_rule_has_no_table_any_more(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    sandbox.misbehave(Fault("status", method="POST", status=503, times=None))
+    with receiver_here(tmp_path, edgegap, config=RULES + TRIAL + NO_CATCH_UP) as here:
+        delivery = here.push("1.0")
+        until(lambda: here.details(delivery)["registrations"][0]["state"] == "waiting")
+        reloaded(here, RULES + NO_CATCH_UP)
+        sandbox.behave()
+        until(lambda: (APP, "staging") in sandbox.versions)
+        here.ended(delivery)
+        assert times_tried(sandbox) == 0

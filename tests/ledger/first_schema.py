@@ -205,6 +205,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sa.Column("overwritten", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("replayed", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("by_hand", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("to_try", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text()),
         sa.Column("reason", sa.Text()),
