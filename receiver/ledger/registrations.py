@@ -23,7 +23,13 @@ from receiver.ledger.comparisons import expect_answer, was_answered
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
-from receiver.ledger.targets import digest_of_tag, led_by_new_push, read_target, store_target
+from receiver.ledger.targets import (
+    digest_of_tag,
+    is_reported,
+    led_by_new_push,
+    read_target,
+    store_target,
+)
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     RUNNING,
@@ -32,6 +38,7 @@ from receiver.ledger.trials import (
     last_run,
     note_run,
     passed_digests,
+    trial_evidence,
 )
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import ChannelState, Evidence, Pushed, Report, is_ordered
@@ -267,7 +274,8 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
     digest = digest_of_tag(tx, app, version, image, registration=claimed.id)
     claimed = replace(claimed, known_digest=digest)
     if claimed.mode is Mode.TRIAL:
-        evidence = Evidence(passed=has_passed(tx, app, image, claimed.digest))
+        evidence = trial_evidence(tx, claimed.id, app, image, digest=claimed.digest)
+        evidence = replace(evidence, reported=not claimed.replayed and is_reported(tx, claimed.id))
         return replace(claimed, trial=last_run(tx, claimed.id), evidence=evidence)
     return claimed
 

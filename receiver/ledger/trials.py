@@ -8,6 +8,7 @@ from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.transaction import Tx
 from receiver.reasons import State
+from receiver.rules.channel_order import Evidence
 from receiver.rules.trial import Phase, TrialRun
 
 TRIAL = "x"
@@ -73,9 +74,16 @@ _STOPPED = "UPDATE trials SET stopped_at = :now WHERE id = :id AND stopped_at IS
 _TIME = """SELECT app, sum(stopped_at - requested_at) AS milliseconds FROM trials
  WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL
  GROUP BY app ORDER BY app"""
+# One that was requested comes first, then the older one: two never wait for each other.
+_BEFORE = """SELECT r.version FROM registrations r
+ WHERE r.app = :app AND r.repository = :repository AND r.digest = :digest AND r.id <> :id
+  AND r.mode = 'trial' AND r.state <> 'done' AND r.state <> 'parked'
+  AND (r.id < :id OR EXISTS (SELECT 1 FROM trials t WHERE t.registration_id = r.id
+   AND t.requested_at IS NOT NULL AND t.stopped_at IS NULL))
+ ORDER BY r.id LIMIT 1"""
 _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repository = :repository
  AND (tag = :tag OR digest = CAST(:digest AS TEXT))
- AND mode = 'channel' AND state = 'waiting' AND due_at > :now"""
+ AND mode IN ('channel', 'trial') AND state = 'waiting' AND due_at > :now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +186,17 @@ def passed_digests(tx: Tx, app: str, image: ImageReference) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(row.digest) for row in rows))
 
 
+def trial_evidence(
+    tx: Tx, registration: str, app: str, image: ImageReference, *, digest: str | None
+) -> Evidence:
+    """Return the verdict on an image, and which version with the same digest is tried first."""
+    named = {"app": app, "repository": image.repository, "digest": digest, "id": registration}
+    first = None if digest is None else tx.run(_BEFORE, **named).scalar()
+    return Evidence(has_passed(tx, app, image, digest), digest=digest, tried_first=first)
+
+
 def wake_channels(tx: Tx, app: str, image: ImageReference, digest: str | None) -> None:
-    """Let the channel moves that wait for this image be decided now."""
+    """Let what waits for a trial of this image be decided now: moves, and trials of its digest."""
     named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
     tx.run(_WAKE, **named, now=tx.now)
 

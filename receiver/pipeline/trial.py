@@ -70,6 +70,7 @@ OVERWRITTEN = (
     "so the version was not tried. Push the new image under a new tag, or replay this push to try "
     "what the tag has now."
 )
+PASSED_ALREADY = "Its digest passed a trial under another tag."
 NO_LOGS = (
     "Edgegap returns no logs of it ({detail}), so restarts cannot be ruled out; if the server "
     "writes none, let it write a line at its start"
@@ -134,6 +135,13 @@ class TrialAttempt(Attempt):
         stopped = await self._look_at_version(rule) or await self._find_digest(rule)
         if stopped is not None:
             return stopped
+        evidence = claimed.evidence
+        if evidence.tried_first is not None:
+            first = f"waits for that of {evidence.tried_first}, which has its digest"
+            return self._waiting(self._ledger.now() + MINUTE, first)
+        passed = evidence.digest is not None and evidence.passed
+        if passed and evidence.reported and planned is None:
+            return Result.done(Outcome.PASSED, PASSED_ALREADY)
         last = planned or TrialRun()
         run = TrialRun(
             near=last.near,

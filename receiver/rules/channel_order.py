@@ -263,6 +263,8 @@ class Evidence:
     `passed` is the verdict of its last trial, None if there was none; `approved`: a person approved
     this move. `digest` is the digest that was tried or approved, None if it is not known; `proven`
     are the digests of the tag that passed a trial. `channels` holds what the app's channels have.
+    Of a trial, `tried_first` is another version with this digest that is tried before it, and
+    `reported`: a push led to it, not only a person.
     """
 
     passed: bool | None = None
@@ -270,6 +272,8 @@ class Evidence:
     digest: str | None = None
     proven: frozenset[str] = frozenset()
     channels: Mapping[str, ImageReference] = field(default_factory=dict)
+    tried_first: str | None = None
+    reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

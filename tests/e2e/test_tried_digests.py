@@ -216,6 +216,33 @@ def test_a_rollback_finds_the_image_that_passed_or_moves_nothing(
     assert any("than the one that passed its trial" in note for note in ended["notes"])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_two_tags_of_one_digest_are_tried_once_if_it_passes(
+    start: Start, sandbox: EdgegapSandbox, hub: DockerHubSandbox, fails: bool
+) -> None:
+    """Each was deployed; a failure of the first is no verdict on a tag that is pushed later."""
+    for tag in ("1.0", "1.1"):
+        hub.push_image(REPOSITORY, tag, build="same")
+    if fails:
+        sandbox.deployments.set_lifecycle(version="1.0", ready_after=0.1, crash_after=0.3)
+    with start(config=CONFIG) as here:
+        first = here.push("1.0")
+        until(lambda: sandbox.deployments.active(OURS))
+        second = here.push("1.1")
+        moved = channel(here, second)
+        here.ended(first)
+        sentences = [of_kind(here, one, "trial")[0]["sentence"] for one in (first, second)]
+        runs = here.ledger.read_sync(
+            lambda tx: [(row.digest, bool(row.passed)) for row in tx.run(RUNS)]
+        )
+
+    assert moved["outcome"] in {"created", "updated"}
+    digest = moved["digest"]
+    assert runs == ([(digest, False), (digest, True)] if fails else [(digest, True)])
+    assert ("under another tag" in sentences[1]) is not fails
+    assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.1"
+
+
 RUNS = "SELECT digest, passed FROM trials ORDER BY id"
 
 
