@@ -20,6 +20,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.logs import get_logger, masking
+from receiver.periodic import log_errors
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
 from receiver.secret import Secret
@@ -239,3 +240,6 @@ async def running(
             await service.refused_links.stop()
             await service.link_uses.stop()
             await service.worker.stop(WORKER_GRACE_SECONDS)
+            if not catching_up:
+                with log_errors("trial_sweep_fault"):
+                    await service.trials.end()

@@ -54,12 +54,12 @@ _VERDICT_OF_TAG = _VERDICT.format(which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_
 _PASSED = """SELECT digest FROM trials
  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
  ORDER BY id DESC"""
-# Runs that nobody works on: their registration has ended, is parked or is gone.
-_LEFT = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at,
+_UNSTOPPED = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at,
   coalesce(t.stop_at > t.decided_at, false) AS is_kept
  FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id
- WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL
-  AND (t.stop_at IS NULL OR t.stop_at <= :now)
+ WHERE t.stopped_at IS NULL AND t.requested_at IS NOT NULL"""
+# Runs that nobody works on: their registration has ended, is parked or is gone.
+_LEFT = f"""{_UNSTOPPED} AND (t.stop_at IS NULL OR t.stop_at <= :now)
   AND (r.id IS NULL OR r.state IN ('done', 'parked'))"""
 _ACTIVE = """SELECT request_id FROM trials WHERE registration_id = :registration
  AND stopped_at IS NULL ORDER BY id DESC LIMIT 1"""
@@ -91,7 +91,7 @@ class LeftRun:
     """A run whose deployment may still be there although no registration works on it.
 
     `may_appear`: Edgegap may carry out the request late. `is_kept`: it ran on after its verdict, as
-    was wanted, and that time is over.
+    was wanted, and that time is over. `at_end`: nothing works on it because the process ends.
     """
 
     id: str
@@ -101,6 +101,7 @@ class LeftRun:
     version: str
     may_appear: bool
     is_kept: bool
+    at_end: bool = False
 
 
 def last_run(tx: Tx, registration: str) -> TrialRun | None:
@@ -201,9 +202,12 @@ def wake_channels(tx: Tx, app: str, image: ImageReference, digest: str | None) -
     tx.run(_WAKE, **named, now=tx.now)
 
 
-def runs_left(tx: Tx) -> list[LeftRun]:
-    """Return the runs whose deployment nobody stops any more."""
-    rows = tx.run(_LEFT, now=tx.now)
+def runs_left(tx: Tx, *, at_end: bool = False) -> list[LeftRun]:
+    """Return the runs whose deployment nobody stops any more; `at_end`: all that are not stopped.
+
+    The latter are for a process that works on the ledger alone, and ends now.
+    """
+    rows = tx.run(_UNSTOPPED) if at_end else tx.run(_LEFT, now=tx.now)
     return [
         LeftRun(
             row.id,
@@ -213,6 +217,7 @@ def runs_left(tx: Tx) -> list[LeftRun]:
             row.version,
             row.request_id is None and tx.now - row.requested_at < LONGEST_CALL,
             bool(row.is_kept),
+            at_end,
         )
         for row in rows
     ]
@@ -241,7 +246,8 @@ def note_stop(tx: Tx, left: LeftRun, request_id: str) -> bool:
     A run without a verdict then proves nothing: its registration repeats it.
     """
     look = _STATE.format(lock="FOR UPDATE" if tx.postgresql else "")
-    if tx.run(look, id=left.registration).scalar() not in {None, State.DONE, State.PARKED}:
+    state = tx.run(look, id=left.registration).scalar()
+    if state not in {None, State.DONE, State.PARKED} and not left.at_end:
         return False
     tx.run(_STOP, id=left.id, request_id=request_id, now=tx.now, why=STOPPED_UNWATCHED)
     return True

@@ -123,6 +123,12 @@ class TrialSweep:
                 await self.run(with_list=self._sweeps % LISTS_EVERY == 0)
                 self._sweeps += 1
 
+    async def end(self) -> None:
+        """Stop all deployments: this process worked alone, and no other watches them after it."""
+        if not self._ledger.shared:
+            for run in await self._ledger.read(partial(runs_left, at_end=True)):
+                await self._stop_run(run)
+
     async def run(self, *, with_list: bool) -> int:
         """Stop what is left; return how many deployments were found. `with_list`: ask Edgegap."""
         left = await self._ledger.read(runs_left)

@@ -483,3 +483,17 @@ def test_an_old_tag_pushed_by_hand_moves_no_channel_back(
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.1"
     assert sandbox.versions[APP, "1.0.0"]["docker_tag"] == "1.0.0"
     assert {one["outcome"] for one in answer["registrations"]} <= {"created", "superseded", None}
+
+
+def test_a_push_that_is_processed_without_a_server_leaves_no_trial_running(
+    commands_with_edgegap: Commands, sandbox: EdgegapSandbox
+) -> None:
+    """The default timeout is over before a trial is; nothing watched its deployment after that."""
+    sandbox.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
+    commands_with_edgegap.configure(f'{RULE}\n[rule.trial]\nat = "45.5,-73.6"\n')
+
+    done = commands_with_edgegap.run("push", IMAGE, "--wait", "--timeout", "4")
+
+    assert done.exit_code == 6, done.output
+    assert "/v2/deployments" in [call.path for call in sandbox.calls]
+    until(lambda: sandbox.deployments.active() == [])
