@@ -8,6 +8,7 @@ import pytest
 
 from receiver.backoff import WaitState
 from receiver.images import ImageReference
+from receiver.ledger.channels import note_move
 from receiver.ledger.clock import Reading, keep_time
 from receiver.ledger.deliveries import learn
 from receiver.ledger.gates import ALL, pause
@@ -39,6 +40,7 @@ from receiver.ledger.trials import (
     wake_channels,
 )
 from receiver.reasons import Outcome, Reason, State
+from receiver.rules.channel_order import Report
 from receiver.rules.rule import Mode
 from receiver.rules.trial import Phase, TrialRun
 from tests.support.ledger_work import MINUTE, OWNER, at, one_claim, pushed, settled, write
@@ -338,6 +340,10 @@ def test_a_verdict_is_kept_as_long_as_its_version(ledger: Ledger) -> None:
     write(ledger, lambda tx: tx.run("UPDATE trials SET id = 'x0'").rowcount)
     assert write(ledger, purge) == 0  # its registration is there
     write(ledger, lambda tx: tx.run("DELETE FROM registrations").rowcount)
+    by: dict[str, Any] = {"before": None, "action": "push", "rule": "r", "registration": "r1"}
+    write(ledger, lambda tx: note_move(tx, APP, "prod", IMAGE, Report(None, NOW), **by))
+    assert write(ledger, purge) == 0  # a rollback looks for what passed
+    write(ledger, lambda tx: tx.run("DELETE FROM channel_moves").rowcount)
     assert write(ledger, purge) == 1
 
 
