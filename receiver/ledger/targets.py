@@ -46,7 +46,8 @@ _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :ve
 
 
 _VERSION_WITH = """SELECT version FROM targets WHERE app = :app AND mode = 'create'
- AND repository = :repository AND tag = :tag ORDER BY updated_at DESC, version LIMIT 1"""
+ AND deleted_at IS NULL AND repository = :repository AND tag = :tag
+ ORDER BY updated_at DESC, version LIMIT 1"""
 
 
 def digest_of_tag(
@@ -201,7 +202,7 @@ def targets_named(tx: Tx, app: str, versions: Iterable[str]) -> list[Target]:
 
 
 def version_with(tx: Tx, app: str, image: ImageReference) -> str | None:
-    """Return the version that was created for an image, None if there is none."""
+    """Return the version that was created for an image, None if there is none any more."""
     tag = {"repository": image.repository, "tag": image.tag}
     found = tx.run(_VERSION_WITH, app=app, **tag).scalar()
     return None if found is None else str(found)

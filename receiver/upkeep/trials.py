@@ -63,6 +63,11 @@ def try_version(
             f"the ledger knows no version {version} of the app {app}; `receiver deliveries "
             f"--app {app}` lists those it knows. A channel is tried under the name of its version"
         )
+    if found.deleted_at is not None:
+        raise NotTried(
+            f"{app}/{version} was deleted since: `receiver push {found.repository}:{found.tag}` "
+            "creates it again"
+        )
     able = [rule for rule in rules if rule.app == app and rule.repository == found.repository]
     rule = rule_to_repeat(tx, able, found.registration)
     if rule is None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from receiver.ledger.deletions import note_deletion
+from receiver.ledger.transaction import Tx
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.commands import commands_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -116,3 +118,25 @@ def test_a_replayed_trial_is_the_trial_that_was_requested(
     users = [call.body["users"] for call in sandbox.calls if call.body and "users" in call.body]
     assert len(users) == 4
     assert users[1] == users[2] == users[3] != users[0]
+
+
+def test_a_version_that_was_deleted_is_not_tried(start: Start, sandbox: EdgegapSandbox) -> None:
+    """It was accepted, and Edgegap refused it; a refused promotion even named this command."""
+    with start(MOVES + TRIAL + channel("staging", "trial")) as here:
+        commands = commands_beside(here)
+        sandbox.deployments.set_lifecycle(ready_after=0.1, crash_after=0.3)
+        delivery = here.push("1.0")
+        until(lambda: "trial_failed" in [one["reason"] for one in look(here, delivery)])
+        here.inside(lambda: here.ledger.write(deleted))
+
+        refused = commands.run("trial", APP, "1.0")
+        assert (refused.exit_code, "`receiver push studio/game-server:1.0`" in refused.output) == (
+            1,
+            True,
+        ), refused.output
+        promoted = commands.run("promote", APP, "staging", "--to", "1.0")
+        assert "no version has it, so push or replay it" in promoted.output
+
+
+def deleted(tx: Tx) -> None:
+    note_deletion(tx, APP, "1.0", deleted=True, why="beyond keep = 1")
