@@ -279,12 +279,13 @@ def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result
     to an earlier image ends.
     """
     wake_channel(tx, claimed.app, claimed.version)
+    for other in settings.rules:
+        for name in other.channels if other.app == claimed.app else ():
+            if other.channel(name).source == claimed.version:
+                wake_channel(tx, claimed.app, name)  # it may wait for what this one had
     rule = _rule_of(settings, claimed)
     if rule is None:
         return
-    for name in rule.channels:
-        if rule.channel(name).source == claimed.version:
-            wake_channel(tx, claimed.app, name)  # it may wait for what this one had
     matches = channels_of(rule, claimed.image.tag, claimed.version)
     by_hand = is_ordered(claimed.pushed, claimed.channel_state)
     approved = claimed.channel_state.action == ByHand.PROMOTE and is_reported(tx, claimed.id)

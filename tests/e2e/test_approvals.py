@@ -14,6 +14,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.conftest import StartReceiver
 from tests.support.approvals import (
     CONFIG,
+    NOTICE,
     PUSHED,
     Chat,
     chatting,
@@ -24,7 +25,7 @@ from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.postgres import plain, rows
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, KEY, REPOSITORY, ReceiverProcess, until
+from tests.support.receiver_process import APP, KEY, REPOSITORY, RULE, ReceiverProcess, until
 from tests.support.visitor import PAGE, Reading, visitor
 
 
@@ -368,3 +369,18 @@ def test_many_approve_at_once_on_two_replicas_and_the_channel_moves_once(
     assert rows(postgres_url, "SELECT count(*) FROM approvals") == [(1,)]
     assert rows(postgres_url, "SELECT count(*) FROM channel_moves WHERE channel = 'prod'") == [(1,)]
     assert moves(sandbox, "1.0") == 1
+
+
+def test_what_waits_ends_also_if_another_repository_moves_its_source(
+    edgegap: str, tmp_path: Path
+) -> None:
+    """For half an hour its link still said "Approved. The channel is being moved."."""
+    other = RULE.replace(REPOSITORY, "studio/other").replace(
+        "preflight = false", 'preflight = false\nchannels = ["staging"]'
+    )
+    config = CONFIG.replace('channels = ["staging"]', 'channels = ["staging", "prod"]')
+    config = config.replace(NOTICE, "")
+    with receiver_here(tmp_path, edgegap, config=f"{other}\n{config}") as here:
+        delivery = waiting(here, "1.0")
+        here.push_to("studio/other", "2.0")
+        until(lambda: registration_of(here, delivery, "prod")["outcome"] == "superseded")
