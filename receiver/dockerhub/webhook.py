@@ -13,6 +13,7 @@ import msgspec
 from receiver.errors import BadBody
 from receiver.images import OFFICIAL, is_repository, is_tag
 from receiver.reasons import Reason, explain
+from receiver.timestamps import read_iso
 
 FIRST_SECOND = 1_356_998_400  # 2013-01-01, the year Docker Hub began
 LAST_SECOND = 4_102_444_800  # 2100-01-01
@@ -231,6 +232,13 @@ def _pusher(value: object) -> str | None:
 
 
 def _milliseconds(value: object) -> int | None:
+    """Read a time in seconds, or as relays write it: in milliseconds, as text, in ISO 8601."""
+    if isinstance(value, str):
+        try:
+            value = float(value[:MAX_NAME])
+        except ValueError:
+            value = (read_iso(value) or 0) / 1000
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value * 1000) if FIRST_SECOND <= value < LAST_SECOND else None
+    found = value if value >= LAST_SECOND else value * 1000
+    return round(found) if FIRST_SECOND * 1000 <= found < LAST_SECOND * 1000 else None

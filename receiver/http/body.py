@@ -77,6 +77,17 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes:
     return bytes(content)
 
 
+def decompressed(content: bytes, limit: int) -> bytes:
+    """Return gzip or deflate content decoded; raises BodyTooLarge or UnreadableBody."""
+    decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+    decoded = _decoded(decoder, content, limit + 1)
+    if len(decoded) > limit:
+        raise BodyTooLarge(decoded[:limit], limit)
+    if not decoder.eof:
+        raise UnreadableBody("the compressed content is cut off")
+    return decoded
+
+
 def _decoded(decoder: "zlib._Decompress", part: bytes, most: int) -> bytes:
     try:
         return decoder.decompress(part, most)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -39,6 +40,9 @@ from receiver.web.versions import VersionsView
 from receiver.web.webhook import Hooks, not_found
 
 GARBAGE_THRESHOLDS = (20_000, 20, 50)  # fewer collections: their pauses cause the slowest responses
+
+_SLASHES = re.compile("//+")
+_PASTED = " \t\r\n\"'`<>()[]{},;./"  # what a person pastes after a link
 
 log = get_logger()
 
@@ -101,10 +105,12 @@ class _App(Starlette):
             send = partial(self._send_lifespan, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"]
+            if "//" in path:  # a proxy or a person joined two parts with a slash each
+                path = _SLASHES.sub("/", path)
             if path.startswith(PATH) or path == PATH.removesuffix("/"):  # perhaps cut off
                 begun, status = perf_counter(), 500
                 scope["app"] = self
-                scope["path_params"] = {"token": path[len(PATH) :].removesuffix("/")}
+                scope["path_params"] = {"token": path[len(PATH) :].rstrip(_PASTED)}
                 try:
                     response = await self._hooks.receive_webhook(Request(scope, receive, send))
                     status = response.status_code

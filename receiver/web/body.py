@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from receiver.errors import BadBody
+from receiver.http.body import BodyTooLarge, UnreadableBody, decompressed
 from receiver.reasons import Reason, explain
 
 LARGEST_BODY = 1024 * 1024
@@ -71,6 +72,21 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
         watch.end(task)
         _memory.used -= charged
     return b"".join(parts)
+
+
+def decoded(request: Request, body: bytes, largest: int = LARGEST_BODY) -> bytes:
+    """Return a body without the compression that a relay added; unchanged if it has none.
+
+    Raises BadBody if the body is then larger than `largest` bytes.
+    """
+    if "content-encoding" not in request.headers:
+        return body
+    try:
+        return decompressed(body, largest)
+    except BodyTooLarge:
+        raise _too_large(largest) from None
+    except UnreadableBody:
+        return body
 
 
 def _too_large(largest: int) -> BadBody:

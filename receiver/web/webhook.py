@@ -18,7 +18,7 @@ from receiver.pipeline.intake import SAMPLE_BYTES, TEST, WEBHOOK, Sender, refuse
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
-from receiver.web.body import SMALL_BODY, ClientDisconnected, read_body
+from receiver.web.body import SMALL_BODY, ClientDisconnected, decoded, read_body
 from receiver.web.clients import MinuteLimiter, Senders, client_of
 from receiver.web.operation import (
     ACCEPTED,
@@ -198,7 +198,7 @@ class Hooks:
         """Receive it on a valid link; raises LedgerError if nothing can be recorded."""
         body = b""
         try:
-            body = await read_body(request)
+            body = decoded(request, await read_body(request))
             push = read_push(body)
         except ClientDisconnected:
             address = await self._senders.address_of(request)

@@ -1,8 +1,10 @@
 """The webhook endpoint: every answer it gives, and the links that it accepts."""
 
+import gzip
 import json
 import select
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -127,6 +129,33 @@ def test_a_revoked_link_is_replaced_by_the_next(running: ReceiverProcess) -> Non
 def test_a_trailing_slash_is_the_same_endpoint_and_no_redirect(running: ReceiverProcess) -> None:
     assert post(running.link() + "/", body(tag="1.0.0")).status_code == 202
     assert post(f"{running.url}{PATH}abc/", body(tag="1.0.0")).status_code == 404
+
+
+@pytest.mark.parametrize("end", ["//", "%20", "%0A", "%22", ")", ".", ",", "%3E"])
+def test_what_was_pasted_after_a_link_is_no_part_of_it(running: ReceiverProcess, end: str) -> None:
+    """Each push to it was answered 404, and waited for the next catch-up."""
+    assert post(running.link() + end, body(tag="1.0.0")).status_code == 202
+
+
+@pytest.mark.parametrize("path", [f"/{PATH}", PATH.replace("/docker", "//docker"), f"{PATH}/"])
+def test_doubled_slashes_are_one(running: ReceiverProcess, path: str) -> None:
+    """As nginx sends them if its proxy_pass ends in a slash too many."""
+    link = running.link().replace(PATH, path)
+
+    assert post(link, body(tag="1.0.0")).status_code == 202
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate"])
+def test_a_body_that_a_relay_compressed_is_read(running: ReceiverProcess, encoding: str) -> None:
+    plain = body(tag="1.0.0")
+    sent = zlib.compress(plain) if encoding == "deflate" else gzip.compress(plain)
+
+    assert post(running.link(), sent, content_encoding=encoding).status_code == 202
+    assert post(running.link(), plain, content_encoding=encoding).status_code == 202
+    bomb = post(running.link(), gzip.compress(bytes(2**24)), content_encoding=encoding)
+    assert (bomb.status_code, bomb.json()["reason"]) == (413, "body_too_large")
+    cut = post(running.link(), sent[:-9], content_encoding=encoding)
+    assert (cut.status_code, cut.json()["reason"]) == (400, "bad_json")
 
 
 @pytest.mark.parametrize(
