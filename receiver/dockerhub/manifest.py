@@ -29,6 +29,7 @@ ATTESTATION = "vnd.docker.reference.type"
 OS, ARCHITECTURE = "linux", "amd64"
 NEEDED = f"{OS}/{ARCHITECTURE}"  # Edgegap runs nothing else
 OTHER_ARTIFACT = "only attestations or another artifact"
+SCHEMA_1 = "an image of manifest schema 1, which Docker no longer runs"
 
 # Artifacts that are stored in registries like images, by the media type of a config or layer.
 _ARTIFACTS: Mapping[str, str] = {
@@ -103,6 +104,8 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
     Signatures, attestations and SBOMs may have an image's config: only their layers differ.
     """
     body = _object(content)
+    if isinstance(body.get("fsLayers"), list):
+        return Platforms((), contents=SCHEMA_1)
     kind = body.get("mediaType", media_type)
     if (isinstance(kind, str) and kind in INDEXES) or isinstance(body.get("manifests"), list):
         return _platforms_of_index(body)
@@ -167,6 +170,7 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
         raise UnreadableError("an index without manifests")
     names: dict[str, None] = {}
     unspecified: list[str] = []
+    unknown: list[str] = []
     for row in rows:
         if not isinstance(row, dict):
             continue
@@ -174,15 +178,20 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
         platform = row.get("platform")
         given = platform if isinstance(platform, dict) else {}
         attests = isinstance(annotations, dict) and ATTESTATION in annotations
-        if attests or _is_attestation(given):
+        if attests:
+            continue
+        digest = row.get("digest")
+        if _is_attestation(given):
+            unknown += [digest] if isinstance(digest, str) and is_digest(digest) else []
             continue
         name = _platform(given)
         image = row.get("mediaType") in (*ACCEPTED, None) and "artifactType" not in row
         if name:
             names[name] = None
         elif image:
-            digest = row.get("digest")
             unspecified.append(digest if isinstance(digest, str) and is_digest(digest) else "")
+    if not names and not unspecified and len(unknown) == 1:
+        unspecified = unknown  # no attestation is alone: its own manifest decides
     return Platforms(tuple(names), tuple(unspecified), contents=_artifact(_media_types(rows)))
 
 

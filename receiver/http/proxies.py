@@ -26,6 +26,8 @@ LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip
 OWN_ADDRESSES = "localhost,127.0.0.0/8,::1"
 ANY_PORT = 0
 IPV4_PARTS = 4
+# A scheme or a word is read as the host if a slash is missing, or if it means "no proxy".
+_NO_HOST = re.compile(r"\w+://(https?:?|direct|none|null|false|no|off)(/.*)?", re.IGNORECASE)
 
 Network = IPv4Network | IPv6Network
 _NO_SOCKS = (
@@ -175,8 +177,9 @@ def _read_proxy(variable: str, text: str) -> Proxy | ConfigIssue:
         good = parts.scheme in KINDS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or re.search(r"[\s'\"<>]", url):
-        return ConfigIssue(variable, "it is not the URL of a proxy", "Write http://host:port")
+    if not good or _NO_HOST.fullmatch(url) or re.search(r"[\s'\"<>]", url):
+        fix = "Write http://host:port (in a password %23 for #, %2F for /, %3F for ?), or unset it"
+        return ConfigIssue(variable, "it is not the URL of a proxy", fix)
     return Proxy(variable, Secret(url))
 
 
@@ -194,6 +197,8 @@ def _read_entry(variable: str, entry: str) -> Exempt | ConfigIssue:
         host, _, port = text.partition(":")
     if port and not port.isdecimal():
         return _bad_entry(variable, entry)
+    if re.fullmatch(r"(\d{1,3}\.){1,3}", host):  # 10. is 10.*
+        host += "*"
     network = _network(host)
     if network is not None:
         return Exempt(network=network, port=int(port or ANY_PORT))

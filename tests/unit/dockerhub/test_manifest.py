@@ -244,8 +244,12 @@ def test_an_image_in_an_index_need_not_say_its_platform(
         ([{"digest": "../x"}], None),
         ([{"digest": [DIGEST]}], None),
         ([attestation(UNKNOWN)], None),
+        ([{"digest": DIGEST, "platform": UNKNOWN}], DIGEST),
+        ([{"digest": DIGEST, "platform": UNKNOWN}, attestation(UNKNOWN)], DIGEST),
+        ([{"digest": DIGEST, "platform": UNKNOWN}, {"platform": split("linux/arm64")}], None),
+        ([{"digest": DIGEST, "platform": UNKNOWN}] * 2, None),
+        ([{"digest": "../x", "platform": UNKNOWN}], None),
     ],
-    ids=["alone", "beside arm64", "beside amd64", "two", "no digest", "no text", "attestation"],
 )
 def test_the_only_image_without_a_platform_decides(
     rows: list[dict[str, Any]], deciding: str | None
@@ -306,6 +310,14 @@ def assert_harmless(found: Platforms) -> None:
 def test_what_is_neither_manifest_nor_index_is_said_to_be_unreadable(content: bytes) -> None:
     with pytest.raises(UnreadableError):
         read_manifest("text/plain", content)
+
+
+def test_an_image_of_schema_1_is_named_as_one() -> None:
+    """It waited for a manifest that could be read, and then became a version that runs nowhere."""
+    found = read_platforms({"schemaVersion": 1, "architecture": "amd64", "fsLayers": []})
+
+    assert not found.runnable
+    assert "schema 1, which Docker no longer runs" in found.contents
 
 
 @pytest.mark.parametrize("odd", [[], {}, 7, None, True])
