@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.dockerhub.manifest import Platforms, image_size, images_of, read_tag_record
-from receiver.dockerhub.webhook import FIRST_SECOND, LAST_SECOND
+from receiver.dockerhub.webhook import milliseconds
 from receiver.images import is_tag
-from receiver.timestamps import read_iso
 
 WEBHOOK_NAME = "edgegap-receiver"
 # Also with the escaped slashes of JSON. The address of a webhook may be a secret, like our links.
@@ -48,7 +47,7 @@ def read_tag(row: Mapping[str, Any]) -> Tag | None:
     return Tag(
         tag=name,
         pushed_at=pushed_at,
-        updated_at=_time(row.get("last_updated")) or pushed_at,
+        updated_at=milliseconds(row.get("last_updated")) or pushed_at,
         digest=digest,
         media_type=media_type if isinstance(media_type, str) and media_type else None,
         platforms=platforms,
@@ -63,22 +62,14 @@ def _pushed_at(row: Mapping[str, Any]) -> int | None:
     than the newest push of one of its images: it also changes without a push
     (github.com/docker/hub-feedback/issues/1888), and an old tag must not look new.
     """
-    pushed = _time(row.get("tag_last_pushed"))
+    pushed = milliseconds(row.get("tag_last_pushed"))
     if pushed is not None:
         return pushed
-    of_images = [_time(image.get("last_pushed")) for image in images_of(row)]
+    of_images = [milliseconds(image.get("last_pushed")) for image in images_of(row)]
     newest = max((moment for moment in of_images if moment is not None), default=None)
-    updated = _time(row.get("last_updated"))
+    updated = milliseconds(row.get("last_updated"))
     known = [moment for moment in (updated, newest) if moment is not None]
     return min(known, default=None)
-
-
-def _time(value: object) -> int | None:
-    """Return a time in epoch ms; None for times outside Docker Hub's existence."""
-    moment = read_iso(value)
-    if moment is None or not FIRST_SECOND * 1000 <= moment < LAST_SECOND * 1000:
-        return None
-    return moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import msgspec
 from receiver.errors import BadBody
 from receiver.images import OFFICIAL, is_repository, is_tag
 from receiver.reasons import Reason, explain
-from receiver.timestamps import read_iso
+from receiver.timestamps import read_http_date, read_iso
 
 FIRST_SECOND = 1_356_998_400  # 2013-01-01, the year Docker Hub began
 LAST_SECOND = 4_102_444_800  # 2100-01-01
@@ -104,7 +104,7 @@ def read_push(body: bytes) -> Push:
         tag=_tag(data.tag),
         media_type=_media_type(data.media_type),
         pusher=_pusher(data.pusher),
-        pushed_at=_milliseconds(data.pushed_at),
+        pushed_at=milliseconds(data.pushed_at),
     )
 
 
@@ -231,13 +231,17 @@ def _pusher(value: object) -> str | None:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:MAX_NAME])
 
 
-def _milliseconds(value: object) -> int | None:
-    """Read a time in seconds, or as relays write it: in milliseconds, as text, in ISO 8601."""
+def milliseconds(value: object) -> int | None:
+    """Return a time in epoch ms: seconds, milliseconds, each also as text, ISO 8601, HTTP date.
+
+    None for times outside Docker Hub's existence.
+    """
     if isinstance(value, str):
+        text = value.strip()
         try:
-            value = float(value[:MAX_NAME])
+            value = float(text[:MAX_NAME])
         except ValueError:
-            value = (read_iso(value) or 0) / 1000
+            value = (read_iso(text) or read_http_date(text) or 0) / 1000
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     found = value if value >= LAST_SECOND else value * 1000

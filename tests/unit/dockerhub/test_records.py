@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ PUSHED, UPDATED = "2026-09-21T14:13:20.123456789Z", "2026-09-23T00:00:00Z"
 PUSHED_MS, UPDATED_MS = 1_790_000_000_123, 1_790_121_600_000
 NO_TIMES: list[object] = [
     None, "", ZERO, "0001-01-01T00:00:00", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
-    "2026-13-01T00:00:00Z", "yesterday", 0, 1_790_000_000, True, [], {},
+    "2026-13-01T00:00:00Z", "yesterday", 0, 1_000_000_000, True, [], {},
 ]  # fmt: skip
 
 times = (
@@ -78,6 +79,23 @@ def test_what_cannot_be_the_push_time_is_passed_over(unusable: object) -> None:
     assert read(last_updated=UPDATED).pushed_at == UPDATED_MS
     assert read(tag_last_pushed=unusable, last_updated=unusable).pushed_at is None
     assert read(tag_last_pushed=unusable, images=[{"last_pushed": PUSHED}]).pushed_at == PUSHED_MS
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f" {PUSHED} ",
+        PUSHED.replace("T", " "),
+        PUSHED_MS,
+        PUSHED_MS / 1000,
+        str(PUSHED_MS),
+        format_datetime(datetime.fromtimestamp(PUSHED_MS / 1000, UTC), usegmt=True),
+    ],
+    ids=repr,
+)
+def test_a_push_time_may_be_written_otherwise(written: object) -> None:
+    """Catch-up passed over a tag whose times it could not read."""
+    assert abs((read(tag_last_pushed=written).pushed_at or 0) - PUSHED_MS) < 1000
 
 
 def test_an_update_is_no_later_push_than_that_of_the_images() -> None:
