@@ -41,6 +41,12 @@ def _one_authority() -> str:
 AUTHORITY = _one_authority()
 certifi.where = lambda: AUTHORITY
 
+# As structlog's own, but a traceback without its locals: to render them takes seconds.
+LOG_LINES = [
+    *structlog.get_config()["processors"][:-1],
+    structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+]
+
 # The machine may be busy: slowness is not what these tests are about.
 settings.register_profile("receiver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("receiver")
@@ -71,7 +77,8 @@ def logs_as_before() -> Iterator[None]:
 def _own_logs() -> Iterator[None]:
     with logs_as_before():
         # Not `sys.stdout`: a command whose output is looked at meanwhile would take the lines.
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+        factory = structlog.PrintLoggerFactory(sys.__stderr__)
+        structlog.configure(processors=LOG_LINES, logger_factory=factory)
         yield
 
 
