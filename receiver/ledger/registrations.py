@@ -23,13 +23,7 @@ from receiver.ledger.comparisons import expect_answer, was_answered
 from receiver.ledger.deletions import deleted_before
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
-from receiver.ledger.targets import (
-    digest_of_tag,
-    is_reported,
-    led_by_new_push,
-    read_target,
-    store_target,
-)
+from receiver.ledger.targets import digest_of_tag, led_by_new_push, read_target, store_target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     RUNNING,
@@ -132,14 +126,13 @@ class Claimed:
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
-    is not the newest. `to_try`: the rule that accepted its push tries its version. `alone`: its
-    workers died repeatedly, so nothing else is worked on at the same time. `deleted`: why the
-    version was deleted, if this registration only repeats a push from before the deletion. `trial`
-    is its last run, if it tries a version. For a channel, `reported_at` is when the push was first
-    reported (epoch ms), `channel_state` what the receiver last put into it, `known` the last report
-    of this tag to it, `later` the tags of later pushes that are being worked on, and `evidence`
-    what a move may need; for a trial, only the verdict of the image. `known_digest` is the one that
-    the tag had when it was last reported to the target.
+    is not the newest. `to_try`: its rule tries versions. `alone`: its workers died repeatedly, so
+    nothing else is worked on at the same time. `deleted`: why the version was deleted, if it only
+    repeats a push from before that. `trial` is its last run, if it tries a version. For a channel,
+    `reported_at` is when the push was first reported (epoch ms), `channel_state` what the receiver
+    last put into it, `known` the last report of this tag to it, `later` the tags of later pushes
+    that are being worked on, and `evidence` what a move or a trial needs. `known_digest` is the
+    tag's when it was last reported to the target.
     """
 
     id: str
@@ -272,12 +265,10 @@ def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
         evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
         return replace(claimed, evidence=evidence, later=later)
     digest = digest_of_tag(tx, app, version, image, registration=claimed.id)
-    claimed = replace(claimed, known_digest=digest)
     if claimed.mode is Mode.TRIAL:
-        evidence = trial_evidence(tx, claimed.id, app, image, digest=claimed.digest)
-        evidence = replace(evidence, reported=not claimed.replayed and is_reported(tx, claimed.id))
-        return replace(claimed, trial=last_run(tx, claimed.id), evidence=evidence)
-    return claimed
+        found = trial_evidence(tx, claimed.id, app, image, digest=claimed.digest)
+        claimed = replace(claimed, trial=last_run(tx, claimed.id), evidence=found)
+    return replace(claimed, known_digest=digest)
 
 
 def _evidence(tx: Tx, claimed: Claimed) -> Evidence:

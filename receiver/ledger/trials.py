@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
 from receiver.ledger import views
+from receiver.ledger.targets import is_reported
 from receiver.ledger.transaction import Tx
 from receiver.reasons import State
 from receiver.rules.channel_order import Evidence
@@ -193,7 +194,8 @@ def trial_evidence(
     """Return the verdict on an image, and which version with the same digest is tried first."""
     named = {"app": app, "repository": image.repository, "digest": digest, "id": registration}
     first = None if digest is None else tx.run(_BEFORE, **named).scalar()
-    return Evidence(has_passed(tx, app, image, digest), digest=digest, tried_first=first)
+    passed, reported = has_passed(tx, app, image, digest), is_reported(tx, registration)
+    return Evidence(passed, digest=digest, tried_first=first, reported=reported)
 
 
 def wake_channels(tx: Tx, app: str, image: ImageReference, digest: str | None) -> None:

@@ -140,7 +140,7 @@ class TrialAttempt(Attempt):
             first = f"waits for that of {evidence.tried_first}, which has its digest"
             return self._waiting(self._ledger.now() + MINUTE, first)
         passed = evidence.digest is not None and evidence.passed
-        if passed and evidence.reported and planned is None:
+        if passed and evidence.reported and planned is None and not claimed.replayed:
             return Result.done(Outcome.PASSED, PASSED_ALREADY)
         last = planned or TrialRun()
         run = TrialRun(
