@@ -141,7 +141,9 @@ def promotion(
     if to is None and from_channel is None:
         from_channel = options.source
     if (to is None) == (from_channel is None):
-        raise ChannelNotMoved("name either the version or the other channel to take the image of")
+        raise ChannelNotMoved(
+            "name either a version (to) or another channel (from) to take the image of"
+        )
     if from_channel is None:
         image = _version(tx, app, channel, to or "")
     else:

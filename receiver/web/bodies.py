@@ -104,10 +104,10 @@ UserName = Annotated[
 Ids = Annotated[
     list[Plain], described("Ids of registrations or deliveries.", ["r1jx5m0q8zk3t7w2n5d"])
 ]
-AppName = Annotated[Plain, Meta(examples=["my-game"])]
+AppName = Annotated[Text, Meta(examples=["my-game"])]
 _Version = Annotated[str, Meta(pattern=VERSION, max_length=MAX_VERSION_NAME)]
 OneVersion = Annotated[_Version, described("A version or channel.", "1.4.2")]
-ChannelName = Annotated[Plain, Meta(examples=["staging"])]
+ChannelName = Annotated[Text, Meta(examples=["staging"])]
 
 
 class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,7 +229,7 @@ class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     app: AppName
     channel: ChannelName
     to: Annotated[
-        Plain | None,
+        Text | None,
         described("The version whose image the channel gets; null for its previous image."),
     ] = None
 
@@ -242,17 +242,18 @@ class PromoteRequest(
     app: AppName
     channel: ChannelName
     to: Annotated[
-        Plain | None,
+        Text | None,
         described("The version whose image the channel gets; either this or `from`.", "1.4.2"),
     ] = None
     from_channel: Annotated[
-        Plain | None, described("The channel of the app whose image the channel gets.")
+        Text | None, described("The channel of the app whose image the channel gets.")
     ] = None
     tag: Annotated[
-        Plain | None, described("Refuse the move if the channel would get another tag than this.")
+        Text | None, described("Refuse the move if the channel would get another tag than this.")
     ] = None
     digest: Annotated[
-        Plain | None, described("Refuse the move if the tag has another digest than this by now.")
+        DigestName | None,
+        described("Refuse the move if the tag has another digest than this by now."),
     ] = None
 
 
@@ -273,7 +274,7 @@ class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The version to try."""
 
     app: AppName
-    version: Annotated[Plain, Meta(examples=["1.4.2"])]
+    version: Annotated[Text, Meta(examples=["1.4.2"])]
     at: Annotated[Location | None, described("Where to deploy it; null for the rule's `at`.")] = (
         None
     )

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from receiver.backoff import SECOND
 from receiver.edgegap.deployment_answers import read_near
+from receiver.images import is_digest
 from receiver.ledger import channels
 from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.transaction import Tx
@@ -29,7 +30,7 @@ from receiver.web.bodies import (
     RollbackRequest,
     TrialRequest,
 )
-from receiver.web.messages import BadRequest, given, json_response
+from receiver.web.messages import NO_DIGEST, BadRequest, given, json_response
 from receiver.web.operation import ACCEPTED, Group, api, fails, returns
 from receiver.web.problems import ProblemCode, problem
 from receiver.web.versions import NO_APP, apps_of, no_such_app
@@ -80,6 +81,8 @@ async def roll_back_channel(service: Service, request: Request, body: RollbackRe
 @api("POST /api/promote", Group.CHANNELS, MOVED, NOT_PROMOTED)
 async def promote_channel(service: Service, request: Request, body: PromoteRequest) -> Response:
     """Promote a channel and hold it."""
+    if body.digest is not None and not is_digest(body.digest):
+        raise BadRequest(NO_DIGEST)
     rules, channel, source = service.settings.rules, (body.app, body.channel), source_of(request)
 
     def move(tx: Tx) -> RecordedDelivery:

@@ -46,7 +46,7 @@ from receiver.web.bodies import (
     ReplayRequest,
     UndoDismissalRequest,
 )
-from receiver.web.messages import BadRequest, given, json_response, plain
+from receiver.web.messages import NO_DIGEST, BadRequest, given, json_response, plain
 from receiver.web.operation import (
     ACCEPTED,
     AWAY,
@@ -126,7 +126,7 @@ def _image_of(query: DeliveriesQuery) -> ImageReference | None:
     """Return the image of a query; raises BadRequest if the query contradicts itself."""
     digest, image = given(query.digest), given(query.image)
     if digest is not None and not is_digest(digest):
-        raise BadRequest("a digest is sha256: and 64 hexadecimal digits")
+        raise BadRequest(NO_DIGEST)
     if image is None:
         return None
     if query.repository is not UNSET or query.tag is not UNSET:

@@ -18,6 +18,7 @@ from receiver.web.serialization import decode, encode
 
 T = TypeVar("T")
 MOST_WORDS = 12
+NO_DIGEST = "a digest is sha256: and 64 hexadecimal digits"
 _FIELD = re.compile(r"`\$\.(\w+)`$")
 
 
@@ -45,6 +46,8 @@ async def read_request(request: Request, kind: type[T]) -> T:
 def read_query(request: Request, kind: type[T]) -> T:
     """Return the query as this type; raises BadRequest with what is wrong and where."""
     given = dict(request.query_params)
+    if len(given) < len(request.query_params.multi_items()):
+        raise BadRequest("the query is not valid: a parameter is given more than once")
     try:
         return msgspec.convert(given, kind, strict=False, dec_hook=from_plain)
     except msgspec.ValidationError as error:

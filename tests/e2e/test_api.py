@@ -355,6 +355,15 @@ def test_a_body_over_1_mib_is_413(api: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
+def test_a_parameter_that_is_given_twice_is_400(api: httpx.Client) -> None:
+    """The last one won: `state=parked&state=waiting` listed nothing that is parked."""
+    answer = api.get("/api/deliveries?state=parked&state=waiting")
+
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "invalid_request"
+    assert "more than once" in answer.json()["detail"]
+
+
 @FEW
 @given(query=st.dictionaries(st.sampled_from(["limit", "tag", "state", "before"]), st.text()))
 def test_no_query_is_an_error_of_ours(api: httpx.Client, query: dict[str, str]) -> None:
