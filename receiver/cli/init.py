@@ -145,7 +145,8 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     if not os.path.lexists(folder / SCHEMA):
         _write(folder / SCHEMA, schema_text())
     click.echo(f"Wrote {config} and {secrets} (only you may read them).\n")
-    _show_link(LinkSigner(keys[::-1], {}).link(public_url, repository), repository, config)
+    link = LinkSigner(keys[::-1], {}).link(public_url, repository)
+    _show_link(link, repository, config, paste=not answers)
     click.echo(f"\nThe admin page: {public_url}/ (password: RECEIVER_ADMIN_PASSWORD in {secrets}).")
     first = "" if folder == Path() else f"cd {folder}, "
     if answers:
@@ -154,8 +155,10 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
     click.echo(f"receiver connect --prove sends a test push; then push a tag to {repository}.")
 
 
-def _show_link(link: str, repository: str, config: Path) -> None:
-    click.echo(f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook:\n  {link}")
+def _show_link(link: str, repository: str, config: Path, *, paste: bool) -> None:
+    """Print the link; `paste`: nothing is asked afterwards that may create the webhook."""
+    where = f"Paste this link into Docker Hub: {repository} → Webhooks → New webhook"
+    click.echo(f"{where if paste else f'The link of {repository}, a secret'}:\n  {link}")
     if len(link) > MAX_URL:
         click.echo(
             f"receiver: the link is {len(link)} characters long and Docker Hub takes {MAX_URL}: "

@@ -99,6 +99,18 @@ def test_what_is_given_is_neither_explained_nor_asked(newcomer: Newcomer) -> Non
     assert "now?" not in done.stdout
 
 
+def test_a_link_is_not_to_be_pasted_if_the_webhook_may_be_created_next(
+    newcomer: Newcomer,
+) -> None:
+    """A newcomer pasted it, then was asked whether to create the webhook: Docker Hub had two."""
+    shown = newcomer.init("n").stdout
+
+    before, _, after = shown.partition("Create the webhook")
+    assert "/hooks/dockerhub/" in before
+    assert "Paste this link" not in before
+    assert after
+
+
 def test_the_webhook_is_created_if_that_is_wanted(
     newcomer: Newcomer, hub: DockerHubSandbox
 ) -> None:

@@ -116,7 +116,8 @@ def steps_of(
         FirstStep(
             "A public https address is set",
             named,
-            "Set RECEIVER_PUBLIC_URL to the address at which Docker Hub reaches this receiver.",
+            "Set `public_url` to the address at which Docker Hub reaches this receiver, then "
+            "`receiver reload`. A webhook can also come over http, with the link unencrypted.",
         ),
         FirstStep(
             "The public address leads to this receiver",
@@ -126,7 +127,8 @@ def steps_of(
         FirstStep(
             "A webhook of Docker Hub arrived",
             used,
-            "Paste a link below into the repository's Webhooks tab on Docker Hub, then push a tag.",
+            "Run `receiver connect`, which creates it, or paste a link below into the repository's "
+            "Webhooks tab on Docker Hub. Then push a tag.",
         ),
         FirstStep("The first version was created", done=False, todo="Push a tag."),
     )
@@ -143,7 +145,7 @@ async def try_public_address(service: Service, repository: str) -> str:
     """Send a test push through the public address, as `connect --prove` does; return the result."""
     base = service.settings.public_url
     if base is None:
-        return "No test push was sent: set RECEIVER_PUBLIC_URL first."
+        return "No test push was sent: set public_url first."
     link = service.links.link(base, repository)
     try:
         async with http_client(timeout=TEST_SECONDS) as http:
@@ -151,10 +153,10 @@ async def try_public_address(service: Service, repository: str) -> str:
     except NotProven as error:
         return f"The test push did not arrive: {error}."
     except (httpx.HTTPError, ReceiverError) as error:
-        return f"The test push did not arrive: {type(error).__name__}. Check RECEIVER_PUBLIC_URL."
+        return f"The test push did not arrive: {type(error).__name__}. Check public_url."
     if await service.ledger.read(lambda tx: find_push(tx, delivery)) is None:
         return (
             "The test push did not arrive here: another receiver with the same key is at "
-            "RECEIVER_PUBLIC_URL."
+            "public_url."
         )
     return f"The test push arrived as delivery {delivery}."
