@@ -1,8 +1,10 @@
 """Parse and format times: lenient parsing, UTC if no zone is given."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 SECONDS_WITH_TENTHS = 10
 MOST_OF_A_UNIT = 100
 
@@ -21,10 +23,7 @@ def read_iso(value: object) -> int | None:
         moment = datetime.fromisoformat(value)
     except ValueError:
         return None
-    try:
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except OverflowError:
-        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // MILLISECOND
 
 
 def read_http_date(value: object) -> int | None:

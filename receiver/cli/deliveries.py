@@ -34,6 +34,7 @@ from receiver.cli.timestamps import moment
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, parse_image_reference
 from receiver.reasons import Reason, State, Verdict
+from receiver.timestamps import Time
 
 if TYPE_CHECKING:
     from receiver.config.settings import Settings
@@ -316,8 +317,7 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
     if not ids and not parked and since is None:
         raise CommandError("name deliveries by ID, or use --parked or --since", USAGE)
     settings = configured(KEY)
-    since_ms = None if since is None else moment(since)
-    asked = ReplayRequest(list(ids), parked, since_ms)
+    asked = ReplayRequest(list(ids), parked, None if since is None else Time(moment(since)))
     done = asyncio.run(_replay(settings, asked))
     for one in done.replayed:
         if as_json:

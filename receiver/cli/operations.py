@@ -280,8 +280,9 @@ async def _record(settings: Settings, missed: list[Push], recorded: list[str]) -
 def _reported(push: Push) -> MissedPushReport:
     from receiver.web.bodies import MissedPushReport
 
+    pushed_at = None if push.pushed_at is None else Time(push.pushed_at)
     return MissedPushReport(
-        push.repository, push.tag or "", push.pushed_at, push.digest, push.media_type
+        push.repository, push.tag or "", pushed_at, push.digest, push.media_type
     )
 
 

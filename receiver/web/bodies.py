@@ -21,7 +21,6 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import MAX_VERSION_NAME, VERSION_NAME
 from receiver.timestamps import Time
 
-LATEST = 253_402_300_799_999  # the year 9999, in epoch milliseconds
 MOST_MISSED = 500
 LONGEST_KEEP_SECONDS = 86_400
 LONGEST_WAIT = 300  # seconds
@@ -49,7 +48,6 @@ TokenId = Annotated[
         examples=["0123456789abcdef"],
     ),
 ]
-Milliseconds = Annotated[int, Meta(ge=0, le=LATEST, description="UTC epoch milliseconds.")]
 # These are checked by `images.py`, whose messages say what to write instead.
 _PART = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _GROUP = "[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*"
@@ -207,7 +205,9 @@ class ReplayRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ids: Annotated[list[Plain], described("Ids of deliveries or registrations.")] = []
     parked: Annotated[bool, described("Also all parked deliveries.", True)] = False
-    since: Milliseconds | None = None
+    since: Annotated[
+        Time | None, described("Also all deliveries that were received then or later.")
+    ] = None
 
 
 class RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -405,7 +405,7 @@ class MissedPushReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     repository: RepositoryName
     tag: TagName
-    pushed_at: Milliseconds | None = None
+    pushed_at: Annotated[Time | None, described("When it was pushed, if that is known.")] = None
     digest: DigestName | None = None
     media_type: Plain | None = None
 

@@ -23,4 +23,8 @@ def json_text(view: object) -> str:
 
 def decode(content: bytes, kind: type[T]) -> T:
     """Read JSON as this type; raises msgspec.DecodeError."""
-    return msgspec.json.decode(content, type=kind, dec_hook=from_plain)
+    return msgspec.json.decode(content, type=kind, dec_hook=_from_json)
+
+
+def _from_json(kind: type, value: object) -> object:
+    return from_plain(kind, value if isinstance(value, str) else None)

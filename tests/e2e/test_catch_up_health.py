@@ -13,6 +13,7 @@ from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.outbox import lease_due
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.faults import Fault
+from receiver.timestamps import format_time
 from receiver.upkeep import health
 from tests.support.dockerhub import came, catch_up, cursor, hub_beside
 from tests.support.metrics import scrape
@@ -212,7 +213,7 @@ def test_pushes_caught_up_by_command_count_as_any_that_no_webhook_reported(
 ) -> None:
     """Not those of before the start, and not those whose time is not known."""
     with begin(RULE + NOTICE + NO_CATCH_UP) as receiver:
-        at = None if after is None else int(time.time() * 1000) + after
+        at = None if after is None else format_time(int(time.time() * 1000) + after)
         missed = [{"repository": REPOSITORY, "tag": f"1.{n}.0", "pushed_at": at} for n in range(3)]
         headers = {"Authorization": f"Bearer {receiver.api_token()}"}
         url = f"{receiver.url}/api/catch-up"

@@ -15,6 +15,7 @@ from receiver.rules import trial
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import ApiToken, ApiTokenSigner
+from receiver.timestamps import format_time
 from receiver.upkeep import waiting
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -80,12 +81,12 @@ def later() -> Iterator[Callable[..., "Future[httpx.Response]"]]:
 
 def missed(receiver: ReceiverProcess, tag: str, digest: str) -> None:
     """Record a push with its digest, as catch-up does."""
-    push = {"repository": REPOSITORY, "tag": tag, "digest": digest, "pushed_at": _milliseconds()}
+    push = {"repository": REPOSITORY, "tag": tag, "digest": digest, "pushed_at": _now()}
     post(receiver, "/api/catch-up", {"missed": [push]})
 
 
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000
+def _now() -> str:
+    return format_time(time.time_ns() // 1_000_000)
 
 
 def test_it_is_answered_when_the_version_and_its_channel_are_done(
