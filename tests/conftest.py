@@ -44,7 +44,7 @@ certifi.where = lambda: AUTHORITY
 # As structlog's own, but a traceback without its locals: to render them takes seconds.
 LOG_LINES = [
     *structlog.get_config()["processors"][:-1],
-    structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
 ]
 
 # The machine may be busy: slowness is not what these tests are about.
