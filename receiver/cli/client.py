@@ -122,6 +122,7 @@ class Server:
     ) -> V:
         """Return the response; raises CommandError with the server's error message."""
         from receiver.http.body import NO_ANSWER, ask
+        from receiver.ledger.views import to_plain
         from receiver.logs import SOURCE_HEADER, USER_HEADER, Source, user_name
         from receiver.web.serialization import decode
 
@@ -139,7 +140,7 @@ class Server:
                 largest=LARGEST_ANSWER,
                 seconds=seconds,
                 headers=headers,
-                body=None if body is None else msgspec.to_builtins(body),
+                body=None if body is None else msgspec.to_builtins(body, enc_hook=to_plain),
             )
             if answer.status_code < FAULTS:
                 return decode(content, kind)

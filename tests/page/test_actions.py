@@ -455,8 +455,7 @@ def test_an_address_that_is_set_is_not_one_that_was_reached(
 ) -> None:
     """The address counted as public because it began with https."""
     environment = {**PAGE, "RECEIVER_PUBLIC_URL": url}
-    config = CONFIG + '\n[catch_up]\nevery = "off"\n'
-    with receiver_here(tmp_path, edgegap, config=config, environment=environment) as receiver:
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as receiver:
         service = receiver.service
         answer = receiver.inside(lambda: try_public_address(service, REPOSITORY))
         overview = receiver.inside(lambda: overview_of(service))

@@ -173,7 +173,7 @@ def test_it_is_for_anyone_and_leads_programs_to_the_document(
 
 def test_it_is_served_while_the_page_is_off(edgegap: str, tmp_path_factory: Any) -> None:
     with receiver_here(tmp_path_factory.mktemp("off"), edgegap) as one, Visitor(one) as stranger:
-        assert "Deliveries, newest first" in stranger.read("/api/").text
+        assert "List deliveries, newest first" in stranger.read("/api/").text
         missing = stranger.get("/api/no-such-path", headers={"Accept": "text/html"})
         assert missing.json()["detail"] == "there is no such path; /api/ lists all"
 
@@ -196,7 +196,7 @@ def test_it_is_readable_by_everyone(
     page = context.new_page()
     page.goto("/api/#listDeliveries")
 
-    expect(page.get_by_role("heading", name="Deliveries, newest first")).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="List deliveries, newest first")).to_be_in_viewport()
     page.get_by_text("Fields of listDeliveries").click()
     assert sticks_out(page) == 0
     found = violations(page)
