@@ -96,7 +96,7 @@ def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Dem
     demo.push("1.5.0", pusher="ann")
 
     row = page.get_by_role("listitem").filter(has_text="by ann")
-    expect(row).to_contain_text("created")
+    expect(row).to_contain_text("created", timeout=30_000)
     expect(row).to_contain_text("my-game/1.5.0")
     expect(row).to_contain_text("staging updated")
     assert page.evaluate("window.here") is True
