@@ -338,20 +338,15 @@ def test_all_tabs_of_a_person_get_what_was_rendered_once(
         return really(name, *more)
 
     monkeypatch.setattr(rendering._environment, "get_template", get_template)
-
-    def open_tabs() -> list[httpx.Response]:
-        """Return the tabs, none if something was written to the ledger meanwhile."""
-        rendered.clear()
-        tabs = [person.get("/deliveries?live=1") for _ in range(5)]
-        return tabs if len({tab.headers["etag"] for tab in tabs}) == 1 else []
-
-    tabs = until(open_tabs)
+    tabs = [person.get("/deliveries?live=1") for _ in range(5)]
 
     assert len({tab.text for tab in tabs}) == 1
     assert {tab.headers["content-security-policy"] for tab in tabs} == {
         rendering.HEADERS["Content-Security-Policy"]
     }
-    assert rendered.count("deliveries.html") <= 1
+    states = {tab.headers["etag"] for tab in tabs}
+    assert len(states) <= 2  # the last write may come between two tabs
+    assert rendered.count("deliveries.html") == len(states)
 
 
 def test_a_delivery_s_page_shows_its_rule_and_its_calls(
