@@ -1,7 +1,9 @@
 """Retry delays: the wait before the next attempt, and the total wait so far."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.reasons import Reason
 
@@ -33,8 +35,7 @@ _FAMILY: Mapping[Reason, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WaitState:
+class WaitState(msgspec.Struct, frozen=True):
     """How long a registration has waited so far: why, since when (epoch ms), how many times.
 
     `first` is when the first wait began, for any reason, since the last success.

@@ -15,7 +15,7 @@
 Each has a message that says what happened and what to do; none contains a secret.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 
 class ReceiverError(Exception):
@@ -66,8 +66,7 @@ class BadText(ReceiverError):
         self.fix = fix
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigIssue:
+class ConfigIssue(msgspec.Struct, frozen=True):
     """One error in the configuration: its location, what is wrong, and how to fix it."""
 
     where: str

@@ -6,8 +6,9 @@ Sizes are in decimal units.
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from receiver.errors import BadImageReference
 
@@ -33,8 +34,7 @@ _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 TENTHS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class ImageReference:
+class ImageReference(msgspec.Struct, frozen=True):
     """One image: the registry's host, `group/project`, the tag, and its digest if known."""
 
     repository: str

@@ -1,7 +1,8 @@
 """Verdicts, states, outcomes and reasons of deliveries and registrations, for machines."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 _LISTED = "; nothing to do. If it is an image, list the tag in `tags` of a rule."
 
@@ -111,8 +112,7 @@ class Reason(StrEnum):
     GAVE_UP = "gave_up"
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(msgspec.Struct, frozen=True):
     """What a reason means and what to do.
 
     `by_config`: a change of the configuration may resolve it. `in_image`: the cause is this image

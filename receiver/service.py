@@ -3,8 +3,8 @@
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
+import msgspec
 from httpx import AsyncClient
 
 from receiver import metrics
@@ -45,8 +45,7 @@ WORKER_GRACE_SECONDS = 5.0
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+class Reload(msgspec.Struct, frozen=True):
     """The result of a reload: faults, or the names of what is in force only after a restart.
 
     `restart_first`: the faults are only those of the mixture until a restart.

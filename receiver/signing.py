@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from itsdangerous import BadData, Signer, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
@@ -246,8 +246,7 @@ def _is_canonical(part: str) -> bool:
     return base64_encode(base64_decode(part)).decode() == part
 
 
-@dataclass(frozen=True, slots=True)
-class ApiToken:
+class ApiToken(msgspec.Struct, frozen=True):
     """A token's content. `expires_at` in epoch seconds; `repository` None for the whole API."""
 
     id: str
@@ -279,8 +278,7 @@ class ApiTokenSigner:
                 return None
 
 
-@dataclass(frozen=True, slots=True)
-class Approvable:
+class Approvable(msgspec.Struct, frozen=True):
     """The move of a channel to an image. `digest` is None if the registry was not asked.
 
     Without a digest it is the push (epoch ms) that says which image of the tag is meant.
@@ -297,8 +295,7 @@ class Approvable:
         return self.digest == digest and (digest is not None or self.push_time == push_time)
 
 
-@dataclass(frozen=True, slots=True)
-class ApprovalToken:
+class ApprovalToken(msgspec.Struct, frozen=True):
     """A token's content. `expires_at` in epoch seconds."""
 
     move: Approvable

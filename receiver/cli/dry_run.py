@@ -7,13 +7,13 @@ hold of a channel and repeated pushes have the same effect as in a real push.
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.config.settings import Settings
@@ -108,8 +108,7 @@ class _ReadOnlyClient(EdgegapClient):
         return Answer(method, path, HTTPStatus.OK, body={"pull_profile": profile})
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadOnlyLedger:
+class _ReadOnlyLedger(msgspec.Struct, frozen=True):
     """The ledger of an attempt that sends nothing; None if there is none yet."""
 
     ledger: Ledger | None

@@ -7,13 +7,13 @@ import shlex
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_urlsafe
 from threading import Condition, Thread
 
 import click
 import httpx
+import msgspec
 
 from receiver.cli.server import Stopper, run_server
 from receiver.config.settings import Settings
@@ -130,8 +130,7 @@ def _variables(settings: Settings) -> dict[str, str]:
     }
 
 
-@dataclass(slots=True)
-class _Tour:
+class _Tour(msgspec.Struct):
     """Sends two pushes to the server, and prints each step as a sender sees it."""
 
     settings: Settings
@@ -140,9 +139,9 @@ class _Tour:
     password: Secret
     once: bool
     created: bool = False
-    _ended: set[tuple[Mode, str]] = field(default_factory=set)
-    _tried: set[str] = field(default_factory=set)
-    _change: Condition = field(default_factory=Condition)
+    _ended: set[tuple[Mode, str]] = msgspec.field(default_factory=set)
+    _tried: set[str] = msgspec.field(default_factory=set)
+    _change: Condition = msgspec.field(default_factory=Condition)
 
     def begin(self, url: str, stop: Stopper) -> None:
         """Start the tour once the server listens."""

@@ -6,7 +6,8 @@ A value may be in single quotes, which keep it unchanged, or in double quotes, i
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.config.text import INVISIBLE, strip, with_plain_line_ends
 from receiver.errors import BadText
@@ -33,8 +34,7 @@ _COMMENT = re.compile(r"\s#.*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~-]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """A line that sets no variable; `name` is the variable that it seems to mean."""
 
     line: int
@@ -43,8 +43,7 @@ class Problem:
     fix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dotenv:
+class Dotenv(msgspec.Struct, frozen=True):
     """The content of a `.env`: variables, lines that set none, names that are set twice."""
 
     values: Mapping[str, str]

@@ -5,9 +5,10 @@ Cleaning removes what is often pasted around a value: quotes, a comment, its own
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple
+
+import msgspec
 
 from receiver.config.dotenv import lost_break, unquoted, without_comment
 from receiver.config.text import CURLY, strip
@@ -146,8 +147,7 @@ DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
 WITHOUT_FILE = frozenset(variable.name for variable in VARIABLES if not variable.file)
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
+class Cleaned(msgspec.Struct, frozen=True):
     """A cleaned value. `removed` lists what was around it; `fault` is an error and its fix."""
 
     value: str

@@ -3,13 +3,14 @@
 All errors are found at once, each with its location and a fix.
 """
 
+import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy.engine import URL
 
 from receiver.config.checks import OFF
@@ -176,7 +177,7 @@ class _Reader:
         )
         self._faults += plain_http_faults(settings)
         self._environ.warn_of_misspelled()
-        return Loaded(replace(settings, warnings=tuple(self._environ.warnings)), file)
+        return Loaded(dataclasses.replace(settings, warnings=tuple(self._environ.warnings)), file)
 
     def is_of_the_file(self, fault: ConfigIssue) -> bool:
         """Return whether the error is in receiver.toml, not in a variable."""

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 
+import msgspec
 from sqlalchemy.engine import URL
 
 from receiver.config.environment import DEFAULTS, VARIABLES
@@ -153,6 +154,8 @@ def _plain(value: object) -> object:
         return value.reveal()
     if isinstance(value, URL):
         return value.render_as_string(hide_password=False)
+    if isinstance(value, msgspec.Struct):
+        return [_plain(getattr(value, name)) for name in value.__struct_fields__]
     if is_dataclass(value):
         return [_plain(getattr(value, attribute.name)) for attribute in fields(value)]
     if isinstance(value, Mapping):
@@ -162,8 +165,7 @@ def _plain(value: object) -> object:
     return value
 
 
-@dataclass(slots=True)
-class LiveSettings:
+class LiveSettings(msgspec.Struct):
     """The settings in force; a reload replaces them."""
 
     settings: Settings

@@ -8,8 +8,10 @@ value.
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.config.dotenv import parse_dotenv
 from receiver.config.environment import (
@@ -72,13 +74,12 @@ def read_text(path: Path) -> str:
     return decode_text(content)
 
 
-@dataclass(frozen=True, slots=True)
-class DotenvFile:
+class DotenvFile(msgspec.Struct, frozen=True):
     """A `.env` that was looked up: whether it exists, and its content."""
 
     path: Path
     is_there: bool = False
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = msgspec.field(default_factory=dict)
     faults: tuple[ConfigIssue, ...] = ()
     warnings: tuple[str, ...] = ()
 

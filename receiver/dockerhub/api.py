@@ -8,7 +8,6 @@ import base64
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
@@ -46,8 +45,7 @@ class HubForbidden(DockerHubUnavailable):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """One page of a repository's tags, newest first, and the number of all tags."""
 
     tags: tuple[Tag, ...]

@@ -1,14 +1,13 @@
 """The Docker Hub credentials that the receiver checks an image with, and Edgegap pulls it with."""
 
-from dataclasses import dataclass
+import msgspec
 
 from receiver.secret import Secret
 
 LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(msgspec.Struct, frozen=True):
     """A Docker Hub login, with the names of its variables for messages."""
 
     username: str

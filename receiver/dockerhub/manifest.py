@@ -7,8 +7,9 @@ index also lists attestations, marked by an annotation or by the platform unknow
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from receiver.images import is_digest
 
@@ -53,8 +54,7 @@ _VARIANT = re.compile(r"\s*/\s*v[0-9]+$", re.ASCII)
 _ARCHITECTURES = {"aarch64": "arm64", "i386": "386", "i686": "386", "x86": "386"}
 
 
-@dataclass(frozen=True, slots=True)
-class Platforms:
+class Platforms(msgspec.Struct, frozen=True):
     """The platforms an image is built for, as `os/architecture`.
 
     A name without a slash is either the OS or the architecture. `unspecified`: the images with no
@@ -87,8 +87,7 @@ class Platforms:
         return f"{unknown}; Edgegap runs {NEEDED} only" + (f" (others: {names})" if names else "")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigNeeded:
+class ConfigNeeded(msgspec.Struct, frozen=True):
     """A single image's manifest: its platform is in the config blob with this digest."""
 
     digest: str

@@ -6,8 +6,9 @@ documents no webhooks: their fields are those of public clients from 2016 to 202
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from receiver.dockerhub.manifest import Platforms, image_size, images_of, read_tag_record
 from receiver.dockerhub.webhook import milliseconds
@@ -18,8 +19,7 @@ WEBHOOK_NAME = "edgegap-receiver"
 _ADDRESS = re.compile(r"""(https?:\\?/\\?/)([^\s"'<>\\/?#]*)[^\s"'<>]*""", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(msgspec.Struct, frozen=True):
     """One tag as Docker Hub lists it.
 
     `pushed_at` and `updated_at` are in epoch milliseconds, None if not known; lists are sorted by
@@ -72,8 +72,7 @@ def _pushed_at(row: Mapping[str, Any]) -> int | None:
     return min(known, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(msgspec.Struct, frozen=True):
     """A webhook; without a `slug` it cannot be deleted by the API."""
 
     name: str
@@ -81,8 +80,7 @@ class Webhook:
     slug: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookPage:
+class WebhookPage(msgspec.Struct, frozen=True):
     """One page of the list, and whether there is another."""
 
     webhooks: tuple[Webhook, ...]
@@ -136,8 +134,7 @@ def _text(value: object) -> str:
     return "".join(filter(str.isprintable, value)) if isinstance(value, str) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class ImmutableTags:
+class ImmutableTags(msgspec.Struct, frozen=True):
     """Which tags of a repository can be neither overwritten nor deleted; without rules, all.
 
     Source: docs.docker.com/reference/api/hub; a beta feature. The rules are regular expressions,

@@ -7,10 +7,11 @@ import base64
 import hashlib
 import re
 import time
-from dataclasses import dataclass, replace
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
+import msgspec
+from msgspec.structs import replace
 
 from receiver.dockerhub.http import IN_BETWEEN, DockerHubUnavailable, HttpResponse, fetch
 from receiver.dockerhub.login import Login
@@ -45,8 +46,7 @@ HTML = "text/html"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(frozen=True, slots=True)
-class PullLimit:
+class PullLimit(msgspec.Struct, frozen=True):
     """Docker Hub's pull limit for one account or address."""
 
     limit: int
@@ -54,8 +54,7 @@ class PullLimit:
     window_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pulls:
+class Pulls(msgspec.Struct, frozen=True):
     """The pull limit of one login. `met`: its last response was a 429."""
 
     limit: PullLimit | None = None
@@ -171,21 +170,18 @@ def granted_actions(token: str) -> list[str]:
         return []
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The tag exists and we may pull it. `digest` is None if the registry returned none."""
 
     digest: str | None
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class TagMissing:
+class TagMissing(msgspec.Struct, frozen=True):
     """The registry has no such tag (yet)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TagDenied:
+class TagDenied(msgspec.Struct, frozen=True):
     """We may not pull. `login_refused`: the login itself is wrong, not only its rights."""
 
     login_refused: bool

@@ -1,7 +1,8 @@
 """Findings of doctor: each passes, warns or fails, and has a fix unless it passes."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Health(StrEnum):
@@ -12,8 +13,7 @@ class Health(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """The subject of a check, its result, and the fix if something is wrong."""
 
     health: Health

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import msgspec
 
 from receiver.config.settings import Settings
 from receiver.http.variables import outgoing_proxies
@@ -21,8 +22,7 @@ from receiver.ledger.mounts import (
 DIRECTLY = "directly"
 
 
-@dataclass(frozen=True, slots=True)
-class Danger:
+class Danger(msgspec.Struct, frozen=True):
     """A problem: the log event, the subject of the check, and a sentence with the fix."""
 
     event: str

@@ -4,8 +4,9 @@ No message contains the value of a variable, not even of one that is not hidden.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from receiver.edgegap.copied_settings import describe_port, left_out, listed, read_ports
 from receiver.edgegap.fields import (
@@ -39,8 +40,7 @@ _NOT_STORED = frozenset({"verify_image"})  # applies to one call only: a GET may
 _ANSWERED_ANYWAY = {"time_to_deploy": 10}  # the documented default, in every sample
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """How a version differs from what was requested, as sentences without secrets.
 
     `noticed`: players would notice it. `noted`: they would not. `readable`: the keys of hidden

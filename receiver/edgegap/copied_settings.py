@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from receiver.edgegap.fields import (
     MAX_ENV_VALUE,
     MAX_PORT,
@@ -42,8 +44,7 @@ _PORT_KEYS = ("port", "protocol", "to_check", "tls_upgrade", "name")
 _ENV_KEYS = ("key", "value", "is_hidden", "is_secret")
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(msgspec.Struct, frozen=True):
     """The ports of a version that can be sent, and what is wrong with the others.
 
     `unknown`: keys of ports that are set and that Edgegap's API does not accept.

@@ -7,10 +7,11 @@ nowhere: what decides is `running` and `error`, and of the status only a few kno
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+
+import msgspec
 
 from receiver.edgegap.fields import flag, number
 from receiver.edgegap.listing import Listing
@@ -28,8 +29,7 @@ _COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LARGEST = 1e18
 
 
-@dataclass(frozen=True, slots=True)
-class Coordinates:
+class Coordinates(msgspec.Struct, frozen=True):
     """A point on the earth, in degrees."""
 
     latitude: float
@@ -77,8 +77,7 @@ class DeploymentState(StrEnum):
     TERMINATED = "terminated"
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
+class Deployment(msgspec.Struct, frozen=True):
     """A deployment's status.
 
     `status` is Edgegap's own word, `error` its explanation of an error, not cut yet: the hidden
@@ -93,8 +92,7 @@ class Deployment:
     seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(msgspec.Struct, frozen=True):
     """The end of a deployment's process. None is what the response does not show."""
 
     exit_code: int | None
@@ -102,8 +100,7 @@ class Crash:
     restart_count: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Logs:
+class Logs(msgspec.Struct, frozen=True):
     """The ends of a deployment's logs, masked, and its last crash, if there was one.
 
     `crash_lines` is the log of the process that crashed, `lines` that of the one after it.
@@ -132,32 +129,28 @@ class Logs:
         return (self.crash_lines or self.lines)[-most:]
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(msgspec.Struct, frozen=True):
     """A measured value over the life of a deployment, in Edgegap's unit."""
 
     peak: float
     mean: float
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a deployment used; None if it was not measured (yet). The units are not documented."""
 
     cpu: Series | None
     memory: Series | None
 
 
-@dataclass(frozen=True, slots=True)
-class ListedDeployment:
+class ListedDeployment(msgspec.Struct, frozen=True):
     """A row of the list of deployments, which names neither app nor version."""
 
     request_id: str
     tags: frozenset[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Deployments:
+class Deployments(msgspec.Struct, frozen=True):
     """The deployments that a list shows; `complete` is False if there may be more."""
 
     rows: tuple[ListedDeployment, ...]

@@ -9,8 +9,9 @@ secret may be replaced by a fixed text. Such values are read back into what a re
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
+
+import msgspec
 
 RESOURCES = frozenset({"req_cpu", "req_memory", "req_video"})
 MEMORY_PER_CPU = 2
@@ -57,8 +58,7 @@ _PROTOCOLS: Mapping[str, str] = {
 _LONGEST = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One field's type, meaning and bounds; `low` and `high` are inclusive, for numbers."""
 
     kind: type

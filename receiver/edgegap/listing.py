@@ -5,8 +5,10 @@ the first page again and again, with `has_next` true for ever.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from receiver.edgegap.fields import flag
 from receiver.edgegap.responses import Answer, Body, count_of, is_row
@@ -14,8 +16,7 @@ from receiver.edgegap.responses import Answer, Body, count_of, is_row
 MOST_PAGES = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """The rows of a list, each once; `answer` represents all of its calls.
 
     `complete` is False if the list itself says that there are more rows.

@@ -4,9 +4,10 @@ The first row that matches decides. What to do about it is decided by the caller
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
+
+import msgspec
 
 from receiver.edgegap.responses import Answer, Row, saying
 
@@ -50,8 +51,7 @@ class Meaning(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-@dataclass(frozen=True, slots=True)
-class Read(Generic[T]):
+class Read(msgspec.Struct, Generic[T], frozen=True):
     """A response, what it means, and the value in it: always there if it is `DONE`."""
 
     meaning: Meaning

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from receiver.dockerhub.login import Login, variables_of
 from receiver.edgegap.comparison import same_setting
 from receiver.edgegap.copied_settings import (
@@ -58,8 +60,7 @@ class DesiredVersion:
     api_token: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """Why a registration cannot continue until something changes, and what must change."""
 
     reason: Reason

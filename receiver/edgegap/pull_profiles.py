@@ -4,9 +4,10 @@ A new version does not inherit them: each is linked to it by a call. No call lis
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.copied_settings import listed
@@ -17,8 +18,7 @@ ROWS_PER_PAGE = 100
 _LINKED = Success(by_field=False)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PullProfile:
+class PullProfile(msgspec.Struct, frozen=True, order=True):
     """A pull profile of an endpoint storage; written `endpoint/profile`."""
 
     endpoint: str
@@ -28,8 +28,7 @@ class PullProfile:
         return f"{self.endpoint}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class PullProfiles:
+class PullProfiles(msgspec.Struct, frozen=True):
     """The account's pull profiles; `complete` is False if there may be more."""
 
     profiles: tuple[PullProfile, ...]

@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from receiver.edgegap.fields import flag
 from receiver.http.retry_after import read_retry_after
 from receiver.secret import MASK, Secret, mask
@@ -174,8 +176,7 @@ def _safe(value: Any, *, sentences: bool = False, depth: int = 0) -> Any:
     return safe
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(msgspec.Struct, frozen=True):
     """How Edgegap confirms a call: by one of these statuses, and a write also by `success: true`.
 
     The field is documented as required in the response to each write of a version, and nowhere
@@ -259,8 +260,7 @@ class Answer:
         return self.status in self.success.statuses
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Row(Generic[T]):
+class Row(msgspec.Struct, Generic[T], frozen=True, eq=False):
     """A row of a table: what a response means to these kinds of call, with these statuses.
 
     With `says`, only if its message contains that pattern.

@@ -4,7 +4,6 @@ No value of a variable is part of it; a keyed hash shows whether two values are 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -29,8 +28,7 @@ class Difference(msgspec.Struct, frozen=True):
     b: Annotated[str, Meta(description="What the second version has.", examples=["30"])]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """The settings of a version: those it was `sent`, or those that Edgegap shows."""
 
     settings: SentSettings

@@ -6,7 +6,6 @@ if it is empty. Calls to this machine itself never use a proxy.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import (
     IPv4Address,
@@ -17,6 +16,8 @@ from ipaddress import (
     ip_network,
 )
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from receiver.errors import ConfigIssue
 from receiver.secret import Secret
@@ -35,8 +36,7 @@ _NO_SOCKS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(msgspec.Struct, frozen=True):
     """One proxy, and the variable that names it. Its URL may contain a password.
 
     The URL's scheme is in lower case.
@@ -60,8 +60,7 @@ class Proxy:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Exempt:
+class Exempt(msgspec.Struct, frozen=True):
     """One entry of NO_PROXY: a network, or a host name with its subdomains, optionally with `*`."""
 
     network: Network | None = None
@@ -80,8 +79,7 @@ class Exempt:
         return host == self.name or host.endswith(f".{self.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxies:
+class Proxies(msgspec.Struct, frozen=True):
     """The proxies by the scheme of the called URL, and the hosts that are called directly."""
 
     http: Proxy | None = None

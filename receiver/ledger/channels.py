@@ -1,9 +1,9 @@
 """Channels in the ledger: what each follows, its hold, what was reported to it, how it moved."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row
 
 from receiver.images import ImageReference
@@ -376,8 +376,7 @@ def later_tags(tx: Tx, app: str, pushed: Pushed) -> frozenset[str]:
     return frozenset(str(row.tag) for row in rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(msgspec.Struct, frozen=True):
     """An image that the channel had. `digest` is the one that passed its trial, if one did."""
 
     image: ImageReference

@@ -6,7 +6,8 @@ a second ahead would wait for as long as the clock was ahead.
 """
 
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver import backoff
 from receiver.ledger.deliveries import MOST_AHEAD_MS
@@ -58,8 +59,7 @@ _PUSH_TIMES = """UPDATE {table} SET push_time = push_time + :step
    WHERE l.registration_id = {table}.{id} AND d.pushed_at = {table}.push_time)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """The ledger's time (epoch ms) and this process's monotonic clock (s) at one moment.
 
     `slow`: the read itself took too long for the two to be compared.

@@ -1,7 +1,8 @@
 """Channels compared with Edgegap: what is due, what may be judged, and what was found."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver import backoff
 from receiver.images import ImageReference
@@ -152,8 +153,7 @@ def _sentence(app: str, name: str, drift: str) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Drifted:
+class Drifted(msgspec.Struct, frozen=True):
     """A channel that was moved by another hand: what to do, and since when."""
 
     sentence: str

@@ -1,7 +1,8 @@
 """How far catch-up has come with each repository, and which of its pushes are known already."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
@@ -35,8 +36,7 @@ _COUNT_UNHEARD = """UPDATE cursors SET unheard = :count, unheard_after = coalesc
 SILENT_AFTER = 2  # pushes in a row that no webhook reported
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """How far catch-up has come with a repository. Times in epoch milliseconds.
 
     `problem` says why the last run failed, at `ran_at`; it is empty if that run succeeded.
@@ -65,8 +65,7 @@ class Cursor:
         return self.looks_back_to if self.succeeded_at is None else self.succeeded_at
 
 
-@dataclass(frozen=True, slots=True)
-class Failing:
+class Failing(msgspec.Struct, frozen=True):
     """Catch-up fails: why and what to do, and since when, in epoch milliseconds."""
 
     sentence: str

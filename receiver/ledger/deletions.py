@@ -4,7 +4,7 @@ While one is under way no registration of that target is claimed. If Edgegap's a
 stays so until the call can no longer take effect; then any replica checks what happened.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from receiver.ledger.targets import BY_REPORTS
 from receiver.ledger.transaction import Tx
@@ -69,8 +69,7 @@ _LAST = """SELECT version, ended_at AS at, deleted, why FROM deletions
  WHERE app = :app AND ended_at IS NOT NULL ORDER BY id DESC LIMIT :most"""
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(msgspec.Struct, frozen=True):
     """A deletion that is under way."""
 
     id: str

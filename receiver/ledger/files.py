@@ -5,9 +5,11 @@ import pwd
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import randbelow
+
+import msgspec
 
 from receiver.errors import LedgerError
 from receiver.ledger.mounts import mounted_alone
@@ -193,8 +195,7 @@ def beside(path: Path, ending: str) -> Path:
     return real.with_name(real.name + ending)
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """The lock's note of the ledger: the inodes of both, and the stamps that the ledger may have.
 
     Without stamps, any stamp is accepted. There are two stamps while a new stamp is being written.
@@ -221,7 +222,7 @@ def read_note(text: str) -> Note | None:
     if len(words) < 2 or not all(word.isdigit() for word in (*words, *of_log)):  # noqa: PLR2004
         return None
     lock, ledger, *stamps = map(int, words)
-    whole = len(of_log) == len(fields(LogNote))
+    whole = len(of_log) == len(LogNote.__struct_fields__)
     return Note(lock, ledger, tuple(stamps), LogNote(*map(int, of_log)) if whole else None)
 
 

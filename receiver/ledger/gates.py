@@ -1,6 +1,6 @@
 """Gates hold all work back: `busy` until a time, `token` until a probe finds it accepted."""
 
-from dataclasses import dataclass
+import msgspec
 
 from receiver.backoff import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
 from receiver.ledger.deletions import deletion_under_way
@@ -43,8 +43,7 @@ _KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :
  OR EXISTS (SELECT 1 FROM pauses WHERE repository = :repository)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True):
     """One closed gate: until when (epoch ms; for the token: when to probe), why."""
 
     name: str

@@ -6,8 +6,8 @@ sessions are signed and not stored, so those that were ended before their time a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import RowMapping
 
 from receiver.ledger.transaction import Tx
@@ -52,8 +52,7 @@ _REVOKE = """INSERT INTO revocations (id, expires_at, revoked_at)
  VALUES (:id, :expires_at, :now) ON CONFLICT (id) DO NOTHING"""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
+class KnownKey(msgspec.Struct, frozen=True):
     """One key as it is known; in use unless it was replaced at that time (epoch ms)."""
 
     fingerprint: str
@@ -65,8 +64,7 @@ class KnownKey:
         return any(key.get(self.salt) == self.fingerprint for key in keys)
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLink:
+class DeadLink(msgspec.Struct, frozen=True):
     """A repository whose link does not work any more, since when (epoch ms) if that is known."""
 
     repository: str

@@ -4,8 +4,9 @@ import errno
 import fcntl
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.files import LONGEST_NOTE, Note, access_fault, lock_of, read_note

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.http.proxies import is_loopback
 
@@ -48,8 +49,7 @@ BESIDE = ("", "-wal", "-shm", "-journal", ".lock")  # suffixes of the ledger's f
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True):
     """The mount of a file: `source` is the folder of its file system that is mounted at `place`."""
 
     place: str

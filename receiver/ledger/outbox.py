@@ -1,7 +1,8 @@
 """Notices to send: written in the transaction of their event, sent later, deleted when sent."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
@@ -18,8 +19,7 @@ _DUE = """SELECT id, destination, event, text, about, tries, created_at FROM out
 _KNOWN = ", ".join(f"'{one}'" for one in NotificationEvent)  # others are a newer replica's
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
+class OutboxEntry(msgspec.Struct, frozen=True):
     """One notice to send. `created_at` in epoch ms; `about` is its registration or delivery."""
 
     id: str

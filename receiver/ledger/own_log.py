@@ -9,9 +9,10 @@ import os
 import struct
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
+
+import msgspec
 
 from receiver.errors import LedgerError
 from receiver.ledger.files import Seen, beside, log_fault, look_at, wal_path
@@ -35,8 +36,7 @@ INDEX_TRIES = 20
 BETWEEN_TRIES_SECONDS = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class LogIndex:
+class LogIndex(msgspec.Struct, frozen=True):
     """How many frames the log holds, how many are in the file too, and which log it is.
 
     SQLite notes it for all of its connections in the file `-shm`, in this machine's byte order:

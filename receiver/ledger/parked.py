@@ -1,8 +1,9 @@
 """Parked registrations and how they are closed: dismissed by a person, or by a later success."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from receiver.ledger.channels import note_closed
 from receiver.ledger.deliveries import COMMAND
@@ -75,8 +76,7 @@ def parked_ids(tx: Tx, reason: str | None) -> list[str]:
     return [str(row.id) for row in tx.run(f"{_PARKED}{wanted} ORDER BY id", **named)]
 
 
-@dataclass(frozen=True, slots=True)
-class ParkedAlike:
+class ParkedAlike(msgspec.Struct, frozen=True):
     """What is parked for one reason: how many, and the newest targets."""
 
     reason: str

@@ -5,7 +5,8 @@ closed registration counts from when it was closed.
 """
 
 import json
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.ledger.deletions import DELETION
 from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
@@ -53,8 +54,7 @@ _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last 
 _NEWEST = "SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1"
 
 
-@dataclass(frozen=True, slots=True)
-class PurgeClock:
+class PurgeClock(msgspec.Struct, frozen=True):
     """The last reading of the system clock, and the time that purging goes by (epoch ms)."""
 
     read_at: int

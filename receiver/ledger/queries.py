@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 
 from receiver.ledger.approvals import approval_of_registration, waiting_moves
@@ -47,8 +47,7 @@ DEPTH = 20_000  # deliveries searched for one page, if no index supports the fil
 ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     """Which deliveries to list. `before` is an id: the page after it, newest first.
 
     `depth`: search at most this many deliveries, however few of them match.

@@ -1,8 +1,10 @@
 """Registrations taken up: claimed with a lease and a fence, with all that is known of them."""
 
 import json
-from dataclasses import dataclass, field, replace
 from operator import itemgetter
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.edgegap.responses import Answer, Effect
@@ -120,8 +122,7 @@ _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """A registration in our hands, until the lease runs out or it is settled.
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
@@ -150,7 +151,7 @@ class Claimed:
     moved: bool = False
     made_room: bool = False
     reported_at: int = 0
-    channel_state: ChannelState = field(default_factory=ChannelState)
+    channel_state: ChannelState = msgspec.field(default_factory=ChannelState)
     known: Report | None = None
     later: frozenset[str] = frozenset()
     overwritten: bool = False
@@ -162,7 +163,7 @@ class Claimed:
     digest: str | None = None
     known_digest: str | None = None
     trial: TrialRun | None = None
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
 
     @property
     def pushed(self) -> Pushed:
@@ -441,8 +442,7 @@ def _settle_channel(tx: Tx, claimed: Claimed, result: Result) -> None:
     _follow(tx, (app, name), image, report, move)
 
 
-@dataclass(frozen=True, slots=True)
-class _Move:
+class _Move(msgspec.Struct, frozen=True):
     """A channel's move by a registration: `seen` is what the decision went by."""
 
     registration: str

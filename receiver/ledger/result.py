@@ -1,7 +1,9 @@
 """The result of an attempt: one value from the retry policy to the database."""
 
-from dataclasses import dataclass, field, replace
 from typing import Self
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.edgegap.plans import Rejected
@@ -11,8 +13,7 @@ from receiver.reasons import Outcome, Reason, State
 from receiver.rules.trial import TrialRun
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """How an attempt ended: done, waiting until `due_at` (epoch ms; 0: due now), or parked.
 
     `waited` is how long it has waited, stored until the next attempt. `warnings` are the notes that
@@ -39,7 +40,7 @@ class Result:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     due_at: int = 0
-    waited: WaitState = field(default_factory=WaitState)
+    waited: WaitState = msgspec.field(default_factory=WaitState)
     digest: str | None = None
     overwritten: bool = False
     sent: str | None = None

@@ -1,7 +1,6 @@
 """The settings that each version was last sent. A row is kept as long as the version is there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -23,8 +22,7 @@ _PREVIOUS = """SELECT t.version FROM targets t
  ORDER BY t.made_at DESC, t.updated_at DESC, t.version DESC LIMIT 1"""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """What a version was sent, and when (epoch ms)."""
 
     at: int

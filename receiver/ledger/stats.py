@@ -6,7 +6,8 @@ The days of the charts are UTC and are read by id, as ids sort by time: an index
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.ledger.deliveries import DELIVERY, REGISTRATION
 from receiver.ledger.gates import TOKEN, closed_gates
@@ -42,8 +43,7 @@ _HELD = "SELECT count(*) FROM registrations WHERE state IN ('queued', 'waiting')
 _HELD_OF = f"{_HELD} AND repository = :repository"
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """Registrations that wait for one reason: how many, since when, and when the first is due."""
 
     reason: str | None
@@ -87,8 +87,7 @@ def has_targets(tx: Tx) -> bool:
     return tx.run("SELECT 1 FROM targets LIMIT 1").first() is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Open registrations by state, and times in epoch milliseconds."""
 
     open: dict[str, int]
@@ -133,8 +132,7 @@ _TOOK = """SELECT r.app, r.version, r.finished_at - r.created_at AS took,
  ORDER BY r.id DESC LIMIT :most"""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """Counts of a day that no work changes any more: deliveries by verdict, overwritten tags."""
 
     all: int
@@ -143,8 +141,7 @@ class Settled:
     overwritten: int
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(msgspec.Struct, frozen=True):
     """A day's deliveries; each counts once, as the list of deliveries shows it.
 
     `start` in epoch milliseconds. `done` is without those of an overwritten tag.
@@ -160,8 +157,7 @@ class Day:
     refused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
+class Took(msgspec.Struct, frozen=True):
     """How long one version took from push to version (ms), and its newest delivery."""
 
     app: str

@@ -1,9 +1,9 @@
 """What targets hold and held before: for rollback, for retention, for the page."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row, func, select
 
 from receiver.images import ImageReference
@@ -146,8 +146,7 @@ _UNPROVEN = """SELECT r.version FROM registrations r WHERE r.app = :app AND r.st
   AND a.effect <> 'none')"""
 
 
-@dataclass(frozen=True, slots=True)
-class NotCopied:
+class NotCopied(msgspec.Struct, frozen=True):
     """Versions of an app that settings are not copied from.
 
     `channels` move from push to push. `unproven`: a request of ours may have made them, but they
@@ -241,8 +240,7 @@ def rule_to_repeat(tx: Tx, able: Sequence[Rule], registration: str) -> Rule | No
     return next((rule for rule in able if rule.name == name), able[0] if able else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """The newest push of a target: its delivery and pusher, None if purged or unknown.
 
     `took`: milliseconds from push to version, None if the push did not create it.

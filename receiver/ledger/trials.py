@@ -1,7 +1,9 @@
 """Trials in the ledger: each run of a deployment, and what it proved of an image."""
 
 import json
-from dataclasses import asdict, dataclass
+
+import msgspec
+from msgspec.structs import asdict
 
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
@@ -87,8 +89,7 @@ _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repositor
  AND mode IN ('channel', 'trial') AND state = 'waiting' AND due_at > :now"""
 
 
-@dataclass(frozen=True, slots=True)
-class LeftRun:
+class LeftRun(msgspec.Struct, frozen=True):
     """A run whose deployment may still be there although no registration works on it.
 
     `may_appear`: Edgegap may carry out the request late. `is_kept`: it ran on after its verdict, as
@@ -110,7 +111,7 @@ def last_run(tx: Tx, registration: str) -> TrialRun | None:
     row = tx.run(_LAST, registration=registration).mappings().first()
     if row is None:
         return None
-    values = {name: row[name] for name in TrialRun.__dataclass_fields__ if name in row}
+    values = {name: row[name] for name in TrialRun.__struct_fields__ if name in row}
     passed = None if row["passed"] is None else bool(row["passed"])
     lists = {name: tuple(json.loads(row[name])) for name in ("log", "notes")}
     return TrialRun(**{**values, "near": row["at"], "passed": passed, **lists})

@@ -6,8 +6,9 @@ before it, so SQLite ignores what follows a damaged one, without an error.
 
 import os
 import struct
-from dataclasses import dataclass
 from zlib import crc32
+
+import msgspec
 
 LOG_HEADER, FRAME_HEADER = 32, 24
 SUMMED = 24  # bytes of the log's header that its checksum covers
@@ -21,8 +22,7 @@ Sums = tuple[int, int]
 PAGE_SIZE = slice(16, 18)  # in the file's header; 1 is the largest
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(msgspec.Struct, frozen=True):
     """The whole frames at a log's start; `sums` is the checksum of the last of them.
 
     `salt`: the log's two salts as one number; the upper half grows by one whenever SQLite begins
@@ -40,8 +40,7 @@ class Frames:
         return LOG_HEADER + self.count * (FRAME_HEADER + self.page) if self.count else 0
 
 
-@dataclass(frozen=True, slots=True)
-class LastFrame:
+class LastFrame(msgspec.Struct, frozen=True):
     """What one frame holds: a page of the database, by its number and its CRC."""
 
     salt: int
@@ -100,8 +99,7 @@ def _sums(order: str, data: bytes, sums: Sums) -> Sums:
     return one, two
 
 
-@dataclass(frozen=True, slots=True)
-class LogNote:
+class LogNote(msgspec.Struct, frozen=True):
     """A log as a commit left it: its frames, how many of them are in the file, the last page.
 
     `number` and `content` are that page's number and CRC. The lock's note has it, so that a start
@@ -121,8 +119,7 @@ class LogNote:
         return self.salt, self.frames, self.written, self.number, self.content
 
 
-@dataclass(frozen=True, slots=True)
-class Harm:
+class Harm(msgspec.Struct, frozen=True):
     """What is wrong with a log: `lost` if commits are missing, `stale` if it must not be read.
 
     A stale log holds older pages than the file, or another's, which SQLite would put into it.

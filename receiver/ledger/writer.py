@@ -8,13 +8,13 @@ themselves.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
@@ -36,8 +36,7 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """Something to write; with an `item`, together with all of its group that write alike.
 
     `quiet`: it changes nothing that a page shows.

@@ -4,8 +4,9 @@ Each `[[notice]]` names a destination by the variable that holds its Apprise URL
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from receiver.secret import Secret
 
@@ -40,8 +41,7 @@ class Severity(StrEnum):
     FAILURE = "failure"
 
 
-@dataclass(frozen=True, slots=True)
-class Wording:
+class Wording(msgspec.Struct, frozen=True):
     """The title of a message about one event, or about several, and their severity."""
 
     one: str
@@ -78,8 +78,7 @@ WORDINGS: Mapping[NotificationEvent, Wording] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """A destination: its Apprise URL, its events, and its rules (empty: all)."""
 
     name: str
@@ -99,8 +98,7 @@ def wanting(
     return [one for one in notices if any(one.wants(event, rule) for rule in rules)]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message, for one or more events of a kind."""
 
     title: str

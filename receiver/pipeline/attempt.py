@@ -3,11 +3,13 @@
 Every attempt begins with a GET, so that no version is created twice, whatever happened before.
 """
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from receiver.config.settings import Settings
 from receiver.dockerhub.login import variables_of
@@ -220,7 +222,7 @@ class Attempt:
                 return self._park(Reason.COPY_FROM_MISSING, rule)
             return await self._retry_or_park(rule, policy_for(Operation.LIST, last), last)
         passed_over = [name for name in source.passed_over if name in channels]
-        return replace(source, passed_over=tuple(passed_over))
+        return dataclasses.replace(source, passed_over=tuple(passed_over))
 
     def _plan(self, rule: Rule, source: Source) -> Plan | Rejected:
         return plan_creation(self._wanted(rule), source.version, source.passed_over)

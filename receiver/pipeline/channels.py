@@ -1,8 +1,9 @@
 """One attempt at moving a channel: check that this push may move it, GET, PATCH, GET again."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from receiver.backoff import MINUTE
 from receiver.edgegap.plans import (

@@ -1,7 +1,8 @@
 """What follows from the result of an attempt: log, metrics, notifications, gates, channels."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from receiver import metrics
 from receiver.config.settings import Settings

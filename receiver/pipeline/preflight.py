@@ -8,9 +8,9 @@ limited time: Edgegap verifies the image again when it creates the version.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import httpx
+import msgspec
 
 from receiver.config.settings import Settings
 from receiver.dockerhub.api import Answered, Hub
@@ -35,8 +35,7 @@ WARN_AGAIN_SECONDS = 3600.0
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class ImageOk:
+class ImageOk(msgspec.Struct, frozen=True):
     """The version may be created. `digest` and `size` (bytes) are None if they are not known."""
 
     digest: str | None = None
@@ -45,15 +44,13 @@ class ImageOk:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePending:
+class ImagePending(msgspec.Struct, frozen=True):
     """The registry has no such tag yet."""
 
     calls: tuple[Answer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRejected:
+class ImageRejected(msgspec.Struct, frozen=True):
     """The image cannot be registered until a person changes something."""
 
     parking: Rejected
@@ -61,8 +58,7 @@ class ImageRejected:
     digest: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Out:
+class Out(msgspec.Struct, frozen=True):
     """Docker Hub gave no usable response; retry, but delay at most `longest` ms in total.
 
     `lasted`: ms since the outage began; `asked`: ms that Docker Hub asks to wait.
@@ -78,8 +74,7 @@ class Out:
 Findings = ImageOk | ImagePending | ImageRejected | Out
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
+class Outage(msgspec.Struct, frozen=True):
     """An outage of Docker Hub: its start (epoch ms), and the error of the last check."""
 
     since: int

@@ -7,9 +7,11 @@ and if Edgegap refuses to delete it (a matchmaker may use it).
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
@@ -87,8 +89,7 @@ class RetryLater(RetentionBusy):
         super().__init__(f"nothing was deleted: {self.why}")
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(msgspec.Struct, frozen=True):
     """The result for one version to delete: whether it was deleted, and why or why not."""
 
     app: str
@@ -97,8 +98,7 @@ class Pruned:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """What to delete: up to `most` versions of the app beyond the newest `keep`.
 
     Without `keep`, each rule's own `keep` counts. `pushed_by`: no version that was pushed later
@@ -128,8 +128,7 @@ async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunabl
     return await ledger.read(lambda tx: _plan(tx, settings, scope))
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """The first versions that would be deleted, oldest first; `more`: perhaps there are more.
 
     `why`: why each version is kept, as far as the versions that were read show it.
@@ -137,7 +136,7 @@ class Outlook:
 
     planned: tuple[Prunable, ...] = ()
     more: bool = False
-    why: Mapping[str, Retention] = field(default_factory=dict)
+    why: Mapping[str, Retention] = msgspec.field(default_factory=dict)
 
 
 async def outlook(ledger: Ledger, settings: Settings, scope: Scope) -> Outlook:

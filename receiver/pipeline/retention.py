@@ -5,8 +5,9 @@ import random
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from receiver.config.settings import LiveSettings
 from receiver.edgegap.client import EdgegapClient

@@ -5,8 +5,10 @@ may or may not have worked is checked before the POST is sent again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, WaitState, backoff
 from receiver.edgegap.responses import Answer, Row, saying
@@ -49,8 +51,7 @@ class Action(Enum):
     PARK = "park"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """What to do after a response, and why; `most`: number of retries before it is parked."""
 
     then: Action

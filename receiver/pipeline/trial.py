@@ -4,8 +4,10 @@ The request is in the ledger before it is sent, and the deployment carries the r
 a tag: so it is found again after a lost response, and stopped whatever happens.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from receiver.backoff import LONGEST_CALL, MINUTE, SECOND, WaitState
 from receiver.edgegap.deployment_answers import (
@@ -329,7 +331,7 @@ class TrialAttempt(Attempt):
         if run.passed is None:  # there was no capacity; each look ended the wait that backs off
             looked = self._claimed.waited.reason is Reason.TRIAL_RUNNING
             answer = Answer("POST", DEPLOYMENTS, None, message="no server was found")
-            answer = replace(answer, retry_after=MINUTE) if looked else answer
+            answer = dataclasses.replace(answer, retry_after=MINUTE) if looked else answer
             return await self._retry_or_park(rule, _NO_SERVER, answer)
         self._notes += run.notes
         if run.passed and rule is None:

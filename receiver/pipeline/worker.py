@@ -4,10 +4,11 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
+
+import msgspec
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
@@ -65,8 +66,7 @@ jitter = random.random  # from 0 to 1; spreads retries
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """The result of one claim: what to work on now, and when to claim again.
 
     `due_in`: seconds until something may be claimed, None if nothing is scheduled.
@@ -386,8 +386,7 @@ class _LeaseLost(Exception):
     """Another worker owns the registration now: this one must send nothing more for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _WorkersLedger:
+class _WorkersLedger(msgspec.Struct, frozen=True):
     """The ledger of an attempt whose registration this worker claimed."""
 
     ledger: Ledger

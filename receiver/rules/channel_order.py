@@ -6,8 +6,10 @@ may move it by this order may still wait: for the channel's source, a trial, an 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.images import ImageReference
 from receiver.rules.tag_order import version_number
@@ -38,8 +40,7 @@ class ByHand(StrEnum):
     RESTORE = "restore"  # undoes a move by someone else, or by a late PATCH
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(msgspec.Struct, frozen=True):
     """One channel of an app: how it follows pushes.
 
     `tags` filter in addition to the rule's; None accepts all tags of the rule. `restore`: move the
@@ -60,8 +61,7 @@ class Channel:
         return self.tags is None or self.tags.takes(tag)
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """A person moved the channel: to `tag`, at `since` (epoch ms), by `action`.
 
     Only a later push of a version number above `lifted_above` moves it before it is released;
@@ -74,8 +74,7 @@ class Hold:
     lifted_above: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelState:
+class ChannelState(msgspec.Struct, frozen=True):
     """The state that the receiver gave a channel. `push_time` in epoch milliseconds.
 
     `repository` and `tag` are empty before its first move. `highest` is the highest version number
@@ -101,16 +100,14 @@ class ChannelState:
         return (self.repository, self.tag) == (pushed.repository, pushed.tag)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """A decided report of a tag for a channel: its digest, None if not known."""
 
     digest: str | None
     push_time: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(msgspec.Struct, frozen=True):
     """A push that is to move a channel, and when it was first reported. Times in epoch ms.
 
     `known` is the last report of this tag for the channel, None if there was none.
@@ -256,8 +253,7 @@ def _out_of_order(channel: Channel, pushed: Pushed, state: ChannelState) -> str 
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """What the ledger knows of an image that is to move a channel.
 
     `passed` is the verdict of its last trial, None if there was none; `approved`: a person approved
@@ -271,21 +267,19 @@ class Evidence:
     approved: bool = False
     digest: str | None = None
     proven: frozenset[str] = frozenset()
-    channels: Mapping[str, ImageReference] = field(default_factory=dict)
+    channels: Mapping[str, ImageReference] = msgspec.field(default_factory=dict)
     tried_first: str | None = None
     reported: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """The channel that another one takes its images of, and what it has."""
 
     channel: Channel
     state: ChannelState
 
 
-@dataclass(frozen=True, slots=True)
-class Unmet:
+class Unmet(msgspec.Struct, frozen=True):
     """Why a channel does not move now. `need` is what would let it move, None if nothing does."""
 
     need: Need | None

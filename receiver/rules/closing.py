@@ -1,13 +1,12 @@
 """Which parked registrations a later success closes: a pure decision."""
 
-from dataclasses import dataclass
+import msgspec
 
 from receiver.reasons import REASONS, Reason
 from receiver.rules.rule import Mode
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A registration that is parked for a reason, or that ended well, without one.
 
     If it ended well, its version is at Edgegap, or its channel has moved. `push_time` in epoch ms;

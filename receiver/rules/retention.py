@@ -6,16 +6,16 @@ newer pushes and for deployments follows right before the DELETE.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from receiver.images import ImageReference
 from receiver.rules.rule import Mode, Rule, names_target
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """A version or channel as the ledger knows it. Times in epoch ms; `made_at` None if unknown.
 
     `by_hand`: a person requested it although its push was not the newest. `registration` is the
@@ -52,8 +52,7 @@ class Retention(StrEnum):
     NO_KEEP = "no_keep"
 
 
-@dataclass(frozen=True, slots=True)
-class Prunable:
+class Prunable(msgspec.Struct, frozen=True):
     """A version that may be deleted: it is beyond the newest `keep`."""
 
     target: Target

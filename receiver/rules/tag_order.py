@@ -10,8 +10,9 @@ is ignored; a tag cannot contain its `+`, so `_` begins it.
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 MOST_PARTS = 4
 FIRST_YEAR, LAST_YEAR = 2000, 2099
@@ -39,8 +40,7 @@ _PIECES = re.compile(r"\d+|\D+", re.ASCII)
 Piece = tuple[int, int, str]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class VersionNumber:
+class VersionNumber(msgspec.Struct, frozen=True, order=True):
     """A version number; it is compared by its fields, in their order.
 
     `of_the_day` is a calendar version's time or count, -1 without one; `released` is False for a

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from receiver.errors import BadTagPattern
 
 LATEST = "latest"
@@ -41,8 +43,7 @@ Place = tuple[tuple[int, ...], bool, tuple[Identifier, ...]]
 _FIRST_AFTER: Identifier = (-1, 0, "")  # lower than any identifier
 
 
-@dataclass(frozen=True, slots=True)
-class Globs:
+class Globs(msgspec.Struct, frozen=True):
     """Globs over the whole tag; `*` and `?` only. No positive glob: all tags but `latest`."""
 
     positive: tuple[str, ...] = ()
@@ -72,8 +73,7 @@ class Globs:
         return f"it matches none of {', '.join(self.positive)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True):
     """Versions from `low` up to, not including, `high`; None is unbounded. `outside`: all others.
 
     `named` are the numbers of a bound with a prerelease: prereleases of these numbers match even

@@ -4,8 +4,10 @@ A trial deploys the version once, waits until it is Ready, and watches it for a 
 passes if there is neither an error nor a restart. The deployment is always stopped.
 """
 
-from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from receiver.backoff import MINUTE, SECOND
 from receiver.edgegap.deployment_answers import (
@@ -32,8 +34,7 @@ class OnFailure(StrEnum):
     WARN = "warn"
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """How a rule tries its versions. Times in milliseconds.
 
     `near` is where the deployment is to be. A deployment that failed runs on for `keep_failed`.
@@ -56,8 +57,7 @@ class Phase(Enum):
     ENDED = "no deployment of it runs"
 
 
-@dataclass(frozen=True, slots=True)
-class TrialRun:
+class TrialRun(msgspec.Struct, frozen=True):
     """One run of a trial. Times in epoch milliseconds.
 
     `near` and `keep` (ms) are set if a person requested the run with these. `passed` is None while

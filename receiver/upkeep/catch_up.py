@@ -13,7 +13,8 @@ complete, the next replica to run lists the repository.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from receiver import metrics
 from receiver.config.settings import LiveSettings, Settings
@@ -87,12 +88,11 @@ def not_known(tx: Tx, missed: Sequence[Push]) -> list[Push]:
     return [push for push in _by_age(missed) if not _is_known(tx, push)]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The missed pushes that were recorded. `silent`: the fix, by repository without webhooks."""
 
     recorded: tuple[RecordedDelivery, ...] = ()
-    silent: Mapping[str, str] = field(default_factory=dict)
+    silent: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def record_missed(

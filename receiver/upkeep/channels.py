@@ -1,8 +1,9 @@
 """Manual operations: moving, holding and releasing a channel, pausing a repository."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
+
+from msgspec.structs import replace
 
 from receiver import metrics
 from receiver.errors import ReceiverError

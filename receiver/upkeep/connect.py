@@ -8,12 +8,12 @@ shows whether it had an effect.
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 from receiver.dockerhub.administration import RepositoryAdmin, UnexpectedResponse
 from receiver.dockerhub.http import DockerHubUnavailable
@@ -42,8 +42,7 @@ class WebhookKind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class OurWebhooks:
+class OurWebhooks(msgspec.Struct, frozen=True):
     """The webhooks of a repository that concern this receiver."""
 
     current: tuple[Webhook, ...] = ()
@@ -112,8 +111,7 @@ class NotConnected(ReceiverError):
         self.exact = exact
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """The webhook of a repository, and the webhooks with outdated links that were deleted.
 
     `problems` are outdated webhooks that could not be deleted; `notes` are webhooks to look at.
@@ -126,8 +124,7 @@ class Connection:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Immutability:
+class Immutability(msgspec.Struct, frozen=True):
     """The settings of immutable tags, and the present tags that each new rule matches."""
 
     settings: ImmutableTags

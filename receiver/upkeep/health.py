@@ -7,7 +7,6 @@ of the next attempt. Only a ledger that cannot be written prevents a push from b
 import asyncio
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
@@ -100,24 +99,22 @@ class Condition(msgspec.Struct, frozen=True):
         return self.code in MAY_LOSE
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """Whether a push can be recorded now, and all problems, the most serious first."""
 
     ready: bool
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """The ledger's data at one moment. `paused` and `held_by_pause` are by repository."""
 
     now: int
     gates: Sequence[Gate] = ()
     waiting: Sequence[Waiting] = ()
     held: int = 0
-    paused: Mapping[str, Time] = field(default_factory=dict)
-    held_by_pause: Mapping[str, int] = field(default_factory=dict)
+    paused: Mapping[str, Time] = msgspec.field(default_factory=dict)
+    held_by_pause: Mapping[str, int] = msgspec.field(default_factory=dict)
     cursors: Sequence[Cursor] = ()
     dead_links: Sequence[DeadLink] = ()
     refused_links: Sequence[RefusedLink] = ()

@@ -5,7 +5,6 @@ The page, the API and the commands call these, also a command without a running 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
@@ -40,8 +39,7 @@ PausedSince = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """The source of an operation (`page`, `api` or `command`), and the user's name if known."""
 
     source: str
@@ -132,8 +130,7 @@ def _nothing() -> None:
     """Do nothing: no server is running in this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manual:
+class Manual(msgspec.Struct, frozen=True):
     """Operations on a ledger. `wake` wakes the worker; `forget` also clears its caches."""
 
     ledger: Ledger

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
@@ -76,8 +76,7 @@ def proposed_move(tx: Tx, move: Approvable) -> ProposedMove:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a person is asked to approve. `waits`: the move still waits for this approval."""
 
     move: ProposedMove
@@ -104,8 +103,7 @@ class RecentLooks:
         return await asyncio.shield(known[1])
 
 
-@dataclass(frozen=True, slots=True)
-class MoveReader:
+class MoveReader(msgspec.Struct, frozen=True):
     """Reads what moves would change: from the ledger, and from the channel at Edgegap."""
 
     ledger: Ledger
@@ -171,8 +169,7 @@ class MoveReader:
         return msgspec.structs.replace(proposed, differences=changed, notes=plan.notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Approved:
+class Approved(msgspec.Struct, frozen=True):
     """The result: `approval` is None if nothing waits for it; `now`: it was given just now."""
 
     approval: Approval | None

@@ -6,7 +6,6 @@ may have fixed are queued again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -272,8 +271,7 @@ def _push(of: ReportedPush) -> Push:
     return Push(of.repository, of.tag, of.media_type, of.pusher, of.pushed_at)
 
 
-@dataclass(frozen=True, slots=True)
-class _Again:
+class _Again(msgspec.Struct, frozen=True):
     """The registrations that are tried again, and why what was requested is not, if so."""
 
     registrations: tuple[str, ...]

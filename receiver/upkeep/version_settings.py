@@ -1,7 +1,6 @@
 """The settings of versions, for people: from the ledger if it has them, otherwise from Edgegap."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
@@ -67,8 +66,7 @@ class ExportedSettings(msgspec.Struct, frozen=True):
     toml: Annotated[str, described("The table [rule.settings].")]
 
 
-@dataclass(frozen=True, slots=True)
-class VersionReader:
+class VersionReader(msgspec.Struct, frozen=True):
     """Reads the settings of versions; `keys` are those of the hashes."""
 
     ledger: Ledger

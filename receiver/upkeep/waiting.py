@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from receiver.images import ImageReference
 from receiver.ledger.ledger import Ledger
@@ -28,8 +29,7 @@ class Progress(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(msgspec.Struct, frozen=True):
     """The image whose newest push is waited for, and for how many seconds at most.
 
     With `digest`, only a push of that digest counts.

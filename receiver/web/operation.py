@@ -6,11 +6,11 @@ and the input of its operation. The router and the OpenAPI document are made fro
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import update_wrapper
 from http import HTTPStatus
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -47,18 +47,16 @@ class Group(StrEnum):
     MONITORING = "Monitoring"
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseSpec:
+class ResponseSpec(msgspec.Struct, frozen=True):
     """One response of an operation: its body by media type, and the descriptions of headers."""
 
     status: HTTPStatus
     description: str
-    content: Mapping[str, object] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    content: Mapping[str, object] = msgspec.field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One method of one path. `id` is the name of the method in a generated client.
 
     `security`: each is a way to be allowed; "" is anyone. `slash`: the path with a slash at its

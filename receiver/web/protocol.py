@@ -6,10 +6,10 @@ connections, and drops the body of a request that asks for an upgrade.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
+import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -43,8 +43,7 @@ _UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """The response to a request that does not reach the application."""
 
     code: ProblemCode
@@ -144,8 +143,7 @@ class Connections(ServerState):
             report.log(rejection.reason, now)
 
 
-@dataclass(slots=True)
-class _Report:
+class _Report(msgspec.Struct):
     """Rejections of one reason since the last log line about it."""
 
     count: int = 0

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from receiver.edgegap.listing import partly_listed
 from receiver.edgegap.responses import Body
@@ -23,8 +24,7 @@ PAGE_WAITS_SECONDS = 0.1  # a list that arrives within this time is on the page 
 MOST_APPS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class VersionList:
+class VersionList(msgspec.Struct, frozen=True):
     """An app's versions at Edgegap. `listed_at`: when they were listed, None if never.
 
     `problem`: why the last request failed. `channels`: each channel's image in the ledger before
@@ -34,7 +34,7 @@ class VersionList:
     rows: Sequence[Body] = ()
     listed_at: Time | None = None
     problem: str = ""
-    channels: dict[str, ImageReference] = field(default_factory=dict)
+    channels: dict[str, ImageReference] = msgspec.field(default_factory=dict)
     asked_at: float = 0.0
     changes: int = -1
 

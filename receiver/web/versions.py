@@ -1,7 +1,6 @@
 """An app's versions and channels, for the API and the page, and the API's operations on them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -164,8 +163,7 @@ class VersionsView:
         return [await _view(service, app, self.lists.known(app)) for app in apps]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownVersions:
+class KnownVersions(msgspec.Struct, frozen=True):
     """What the ledger knows of an app's targets that exist; `tried` in milliseconds."""
 
     targets: dict[str, Target]

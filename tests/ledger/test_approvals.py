@@ -1,9 +1,9 @@
 """Approvals in the ledger, on both databases: once, and never missed by an attempt."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.images import ImageReference

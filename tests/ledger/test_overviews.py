@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.ledger.deliveries import COMMAND, RESTORE, NewDelivery, record
 from receiver.ledger.gates import pause

@@ -1,10 +1,10 @@
 """Registrations keep the same promises on both engines: claimed, settled, pushed again."""
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.edgegap.responses import Answer
 from receiver.errors import LedgerError

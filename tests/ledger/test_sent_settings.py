@@ -1,7 +1,8 @@
 """The settings that each version was sent are kept with its result, on both engines."""
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.responses import Answer

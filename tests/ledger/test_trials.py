@@ -1,10 +1,10 @@
 """Trials in the ledger, on both engines: runs, verdicts, what is left running."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.images import ImageReference

@@ -1,9 +1,10 @@
 """Answers of Edgegap written down beforehand, and replayed to a receiver in their order."""
 
+import dataclasses
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -34,7 +35,7 @@ class Said:
 
     def is_that(self, other: "Said") -> bool:
         """Whether it is the same answer, however often it was given."""
-        return replace(self, given=0) == replace(other, given=0)
+        return dataclasses.replace(self, given=0) == dataclasses.replace(other, given=0)
 
 
 class Replay:
@@ -51,7 +52,7 @@ class Replay:
         self.tag = tag
         self.calls: list[tuple[str, str]] = []
         self.headers: list[Headers] = []
-        self._answers = [replace(one, given=0) for one in answers]
+        self._answers = [dataclasses.replace(one, given=0) for one in answers]
 
     def count(self, method: str, path: str = "") -> int:
         """How many calls of the method there were whose path ends so."""

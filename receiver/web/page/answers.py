@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -63,8 +63,7 @@ def short_text(value: str) -> str:
     return value.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(msgspec.Struct, frozen=True):
     """Facts that are known without a query; `started_at` is the start of this process."""
 
     started_at: Time
@@ -94,8 +93,7 @@ _START = token_hex(8)  # another version of the program may render the same diff
 More = Callable[[Service, Request], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True):
     """Rendered parts of a page; `packed` is None if they are not sent compressed."""
 
     body: bytes

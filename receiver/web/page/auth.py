@@ -5,9 +5,9 @@ import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -50,8 +50,7 @@ Endpoint = Callable[[Service, Request], Awaitable[Response]]
 Page = Callable[[Service, Request, Session], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(msgspec.Struct, frozen=True):
     """Where the browser goes after an action, and the message that is shown there."""
 
     path: str

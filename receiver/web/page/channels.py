@@ -1,8 +1,8 @@
 """The board of channels with their moves, and the page that shows what a promotion changes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,8 +17,7 @@ from receiver.web.page.sessions import Session
 from receiver.web.versions import AppChannel, AppVersions, apps_of, shelf_of
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(msgspec.Struct, frozen=True):
     """An app's channels. `unused` are channels of the rules that have no image yet.
 
     `choices`: for each channel, the versions that it may be moved to, beside the previous one.

@@ -3,10 +3,10 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
+import msgspec
 from markupsafe import Markup
 
 from receiver.ledger.stats import Day, Settled, Took, count_days, last_times, read_days
@@ -49,8 +49,7 @@ class DayCounts:
         return read_days(tx, counts), last_times(tx)
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True):
     """A day of the chart: its date as in the filter, its counts in words, and its picture.
 
     `total` deliveries; `label` is the date for the axis, empty for most days.
@@ -63,8 +62,7 @@ class Bar:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class DaysChart:
+class DaysChart(msgspec.Struct, frozen=True):
     """The chart of deliveries by day. `most`: of the busiest day. `totals`: by part."""
 
     bars: tuple[Bar, ...]
@@ -111,8 +109,7 @@ def _stacked(parts: Mapping[str, int], most: int) -> Markup:
     return _SVG.format(WIDE, TALL, _HIDDEN, Markup("").join(drawn))
 
 
-@dataclass(frozen=True, slots=True)
-class TimesChart:
+class TimesChart(msgspec.Struct, frozen=True):
     """The chart of the times from push to version (ms). `slowest`: those above the 95 %."""
 
     picture: Markup

@@ -4,7 +4,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import groupby
 
@@ -40,8 +39,7 @@ from receiver.web.page.sessions import Session
 BY_URGENCY = (State.PARKED, State.WAITING, State.WORKING, State.QUEUED)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A delivery with its status; `main` is shown in full, of `others` only the most urgent."""
 
     delivery: Delivery
@@ -50,8 +48,7 @@ class Row:
     others: tuple[Registration, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(msgspec.Struct, frozen=True):
     """The deliveries of one day (UTC); `folded` are those that `summary` counts."""
 
     date: str
@@ -232,8 +229,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
 _NOT_THERE = "It may have been purged by age, or the address is wrong."
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True):
     """A rule of the repository, and whether it matches the tag."""
 
     rule: str

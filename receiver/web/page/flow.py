@@ -1,7 +1,8 @@
 """A push as one line: repository and tag, digest, version, channels, each with its state."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.ledger.views import Registration
 from receiver.reasons import Outcome, State
@@ -23,8 +24,7 @@ def colour_of(word: str) -> str:
     return _COLOURS.get(word, "calm")
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """One word for a delivery or a registration, its reason and its color."""
 
     word: str
@@ -46,8 +46,7 @@ def _overwritten(colour: str) -> str:
     return "wait" if colour == "good" else colour
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One part of the line. `colour` is "next" if nothing happened yet.
 
     `name` is `app` and `version`, or the digest in short; `word` the outcome or the state.

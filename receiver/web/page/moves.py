@@ -5,7 +5,8 @@ showed is done.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from receiver.images import ImageReference
 from receiver.ledger.channels import before, read_channel_state, reported
@@ -20,8 +21,7 @@ from receiver.upkeep.channels import ChannelNotMoved, promote, rollback_channel
 NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """A move from the tag that the channel has; `previous`: to what a rollback restores."""
 
     action: ByHand

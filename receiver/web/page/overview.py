@@ -1,10 +1,10 @@
 """The overview, with the first steps of a new receiver until the first version exists."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -92,8 +92,7 @@ def _answer_colour(overview: Overview) -> str:
 TEST_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class FirstStep:
+class FirstStep(msgspec.Struct, frozen=True):
     """One step: done, failed or still to do; `todo` says what to do for it."""
 
     title: str

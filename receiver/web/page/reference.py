@@ -6,11 +6,11 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -25,16 +25,14 @@ _IN_PATH = re.compile(r"\{(\w+)\}")
 _URL, _TOKEN = "$RECEIVER_URL", {"token": "$RECEIVER_API_TOKEN", "metricsToken": "$METRICS_TOKEN"}
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """A part of a type's name; `schema` is the named schema that it links to."""
 
     text: str
     schema: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """A field of a schema, or a parameter: its type in parts, and its limits as text."""
 
     name: str
@@ -45,8 +43,7 @@ class Field:
     example: str
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """The body of a request or of a response, in one media type."""
 
     media: str
@@ -54,8 +51,7 @@ class Body:
     fields: Sequence[Field]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One response of an operation."""
 
     status: int
@@ -69,8 +65,7 @@ class Answer:
         return {2: "good", 3: "busy", 4: "wait"}.get(self.status // 100, "bad")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One operation. `tokens`: the security schemes that it accepts; "" is anyone."""
 
     id: str
@@ -86,8 +81,7 @@ class Call:
     answers: Sequence[Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """A named schema: an object with fields, or one of some words."""
 
     name: str
@@ -96,8 +90,7 @@ class Named:
     words: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorCode:
+class ErrorCode(msgspec.Struct, frozen=True):
     """One code of an error, and the operations that name it."""
 
     code: str
@@ -106,8 +99,7 @@ class ErrorCode:
     calls: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceView:
+class ReferenceView(msgspec.Struct, frozen=True):
     """The whole reference; `groups` by the name of the tag."""
 
     version: str

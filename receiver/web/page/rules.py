@@ -1,8 +1,8 @@
 """The page of the rules: what each matches, its link, and what would happen with a tag."""
 
-from dataclasses import dataclass
 from itertools import groupby
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,8 +15,7 @@ from receiver.web.page.sessions import Session
 from receiver.web.rules import CheckedImage, ShownRule, checked, shown_rules
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryRules:
+class RepositoryRules(msgspec.Struct, frozen=True):
     """A repository with its link and its rules; `checked` is the result of a tag, if any."""
 
     repository: RepositoryOverview

@@ -4,10 +4,10 @@ import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from secrets import token_bytes, token_urlsafe
 from typing import cast
 
+import msgspec
 from itsdangerous import BadData, URLSafeSerializer
 
 SESSION_SALT = b"receiver.session"
@@ -19,8 +19,7 @@ LONGEST = 1024
 LONGEST_KEPT_FORM = 1500
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """The content of a valid cookie. Each form repeats `csrf`; `expires_at` in epoch seconds."""
 
     csrf: str

@@ -1,9 +1,9 @@
 """The page that lists versions and why each is kept, and the page that compares two of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,8 +29,7 @@ WHY_KEPT: Mapping[Retention | None, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A version, why it is kept, and the version before it. `goes`: it would be deleted now.
 
     `tried`: the last attempt to delete it, which failed.
@@ -43,8 +42,7 @@ class Row:
     before: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """An app and its versions, without its channels; `going` may be deleted now."""
 
     app: AppVersions

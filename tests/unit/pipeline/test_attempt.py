@@ -1,12 +1,13 @@
 """One attempt, decision by decision, with a client that answers from memory."""
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.config.settings import Settings
@@ -131,7 +132,7 @@ def attempt(
     edgegap = cast("EdgegapClient", client)
     made = Attempt(
         claimed,
-        Settings(rules=(replace(rule, preflight=findings is not None),)),
+        Settings(rules=(dataclasses.replace(rule, preflight=findings is not None),)),
         edgegap,
         VersionCache(edgegap),
         preflight=cast("Preflight", FakePreflight(findings or ImageOk())),
@@ -275,12 +276,15 @@ def test_a_proxys_404_is_not_taken_as_an_absent_version() -> None:
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
-        (replace(RULE, name="another"), Reason.RULE_GONE),
-        (replace(RULE, repository="studio/other"), Reason.RULE_GONE),
-        (replace(RULE, version="v{tag}"), Reason.RULE_CHANGED),
-        (replace(RULE, settings={}), Reason.NO_SETTINGS),
-        (replace(RULE, settings={**RULE.settings, "req_cpu": -1}), Reason.SETTINGS_INVALID),
-        (replace(RULE, copy_from="1.0"), Reason.COPY_FROM_MISSING),
+        (dataclasses.replace(RULE, name="another"), Reason.RULE_GONE),
+        (dataclasses.replace(RULE, repository="studio/other"), Reason.RULE_GONE),
+        (dataclasses.replace(RULE, version="v{tag}"), Reason.RULE_CHANGED),
+        (dataclasses.replace(RULE, settings={}), Reason.NO_SETTINGS),
+        (
+            dataclasses.replace(RULE, settings={**RULE.settings, "req_cpu": -1}),
+            Reason.SETTINGS_INVALID,
+        ),
+        (dataclasses.replace(RULE, copy_from="1.0"), Reason.COPY_FROM_MISSING),
     ],
 )
 def test_a_rule_that_does_not_fit_parks_before_anything_is_sent(rule: Rule, reason: Reason) -> None:
@@ -312,7 +316,7 @@ def test_the_newest_version_is_copied_and_the_rule_overrides_it() -> None:
         "create_time": "2026-11-01T00:00:00Z",
     }
     client = FakeClient(**{"1.4.1": source})
-    rule = replace(RULE, settings={"req_memory": 4096})
+    rule = dataclasses.replace(RULE, settings={"req_memory": 4096})
 
     result = attempt(client, rule=rule)
 
@@ -350,7 +354,7 @@ def test_the_image_is_checked_before_the_version_is_created(
 
 @pytest.mark.parametrize("policy", OnOverwrite)
 def test_a_tag_with_another_image_than_before_is_noted_or_parks(policy: OnOverwrite) -> None:
-    rule = replace(RULE, on_overwrite=policy)
+    rule = dataclasses.replace(RULE, on_overwrite=policy)
     claimed = replace(CLAIMED, known_digest="sha256:old")
     client = FakeClient(**{VERSION: held()})
 

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from receiver.backoff import MINUTE, SECOND, WaitState
 from receiver.config.load import load_settings

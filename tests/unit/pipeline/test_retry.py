@@ -1,11 +1,11 @@
 """What happens on each answer of Edgegap, and when the next try is due."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from receiver.backoff import WaitState, backoff, probe_delay
 from receiver.edgegap.responses import Answer, read_answer

@@ -1,10 +1,11 @@
 """Trials, step by step, against the sandbox of Edgegap on a clock of the test's own."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
@@ -283,7 +284,7 @@ def test_one_that_is_no_longer_ready_is_steady_only_from_the_next_time_on(
         while one.claimed.trial is None or one.claimed.trial.ready_at is None:
             clock.now = max(clock.now, (await one.step()).due_at / 1000)
         left = clock.now
-        sandbox.misbehave(NOT_READY if times else replace(NOT_READY, times=None))
+        sandbox.misbehave(NOT_READY if times else dataclasses.replace(NOT_READY, times=None))
         again = await one.step()
         assert again.state is State.WAITING
         if times == 2:  # it is Ready once more, and then no longer
@@ -434,7 +435,7 @@ def test_a_rule_of_another_repository_with_the_name_tries_nothing(
     sandbox: EdgegapSandbox, clock: Clock
 ) -> None:
     async def then(one: Scenario) -> Result:
-        one.rule = replace(rule(), repository="studio/lobby")
+        one.rule = dataclasses.replace(rule(), repository="studio/lobby")
         ended = await one.ended(most=1)
         assert one.sent == []
         return ended
@@ -545,7 +546,10 @@ def test_without_preflight_the_registry_is_not_asked(sandbox: EdgegapSandbox, cl
     sandbox.deployments.set_lifecycle(ready_after=1)
 
     async def then(one: Scenario) -> Result:
-        one.claimed, one.rule = replace(one.claimed, digest=None), replace(rule(), preflight=False)
+        one.claimed, one.rule = (
+            replace(one.claimed, digest=None),
+            dataclasses.replace(rule(), preflight=False),
+        )
         one.images = Images(REJECTED)
         return await one.ended()
 

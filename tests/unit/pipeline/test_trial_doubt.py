@@ -1,9 +1,10 @@
 """Trials whose deployment, logs or responses are in doubt: what is no failure of the image."""
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.edgegap.responses import MAX_MESSAGE
 from receiver.ledger.result import Result
@@ -139,7 +140,9 @@ def test_a_deployment_that_ended_unwatched_has_not_failed(
 ) -> None:
     """It ran well for its longest duration, an hour; the receiver was away for two."""
     sandbox.add_version(APP, "1.0", restart_policy="always", max_duration=60)
-    sandbox.deployments.quirks = replace(sandbox.deployments.quirks, remembered_for=known_for)
+    sandbox.deployments.quirks = dataclasses.replace(
+        sandbox.deployments.quirks, remembered_for=known_for
+    )
     sandbox.deployments.set_lifecycle(ready_after=1)
 
     async def then(one: Scenario) -> Result:
@@ -204,7 +207,7 @@ def test_a_verdict_is_not_lost_if_the_deployment_cannot_be_stopped(
     forbidden = Fault("status", "DELETE", "/v1/stop/", status=403, body='{"message": "No"}')
 
     async def then(one: Scenario) -> Result:
-        sandbox.misbehave(replace(forbidden, times=None))
+        sandbox.misbehave(dataclasses.replace(forbidden, times=None))
         ended = await one.ended()
         assert len(sandbox.deployments.active("receiver-trial")) == 1
         sandbox.behave()

@@ -1,9 +1,9 @@
 """Which push may move a channel: the decision alone."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from receiver.images import ImageReference
 from receiver.rules.channel_order import (

@@ -1,10 +1,9 @@
 """Which parked registrations a later success closes: each reason, and the order of pushes."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from receiver.reasons import REASONS, Reason
 from receiver.rules.closing import Ended, is_closed_by

@@ -1,11 +1,12 @@
 """Which versions may be deleted: a pure decision, tried on whatever a ledger may contain."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from receiver.rules.retention import Retention, Target, channel_names, prunable, why_kept
 from receiver.rules.rule import Mode, Rule
@@ -198,7 +199,7 @@ def test_the_one_reported_last_stays_however_old_its_push_is() -> None:
 
 def test_what_any_rule_copies_from_by_name_stays() -> None:
     """Later pushes parked: the version that their settings are copied from was deleted."""
-    other = replace(rule("other", "v*", keep=None), copy_from="1")
+    other = dataclasses.replace(rule("other", "v*", keep=None), copy_from="1")
     ledger = [made(str(at), at) for at in range(1, 5)]
 
     assert [one.tag for one in going(ledger, [other], 2)] == ["2"]
@@ -216,7 +217,9 @@ def test_what_is_beyond_keep_is_what_would_be_deleted(
 
 def test_each_version_has_the_reason_why_it_is_kept() -> None:
     rules = [
-        replace(rule("release", "v*", keep=1), pin=("v1",), copy_from="v2", channels=("prod",)),
+        dataclasses.replace(
+            rule("release", "v*", keep=1), pin=("v1",), copy_from="v2", channels=("prod",)
+        ),
         rule("dev", "dev-*", keep=None),
     ]
     ledger = [
