@@ -3,12 +3,15 @@
 It handles Ctrl-C before it imports the commands.
 """
 
+import gc
 import os
 import signal
 import sys
 from types import FrameType
 
 BY_SIGNAL = 128  # plus the signal's number: 130 after Ctrl-C
+# Imports leave nearly no garbage, and looking for it takes a sixth of their time.
+GARBAGE_THRESHOLDS = (20_000, 20, 50)
 
 
 def main() -> None:
@@ -16,6 +19,7 @@ def main() -> None:
     previous = signal.getsignal(signal.SIGINT)
     if previous is signal.default_int_handler:  # otherwise the shell set it to be ignored
         signal.signal(signal.SIGINT, _stop)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     from receiver.cli import main as program  # noqa: PLC0415
 
     signal.signal(signal.SIGINT, previous)

@@ -160,8 +160,7 @@ async def _lifespan(
             app.state.environ = begun_with
             if settings.admin_password is None:
                 log.info("page_off", why="RECEIVER_ADMIN_PASSWORD is not set")
-            gc.collect()
-            gc.freeze()
+            gc.freeze()  # modules are never garbage: no collection looks at them again
             gc.set_threshold(*GARBAGE_THRESHOLDS)
             try:
                 yield
