@@ -31,7 +31,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="attack-") as folder,
         serving(EdgegapSandbox().app) as edgegap,
     ):
-        receiver = ReceiverProcess(Path(folder), edgegap, environment=PAGE).start()
+        receiver = ReceiverProcess(Path(folder), edgegap, environment=PAGE, fresh=True).start()
         print(f"at rest {memory(receiver):.0f} MiB", flush=True)
         for name in asked.attacks or ATTACKS:
             found = run(ATTACKS[name], receiver, SHORT if asked.short else FULL)

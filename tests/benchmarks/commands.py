@@ -32,7 +32,7 @@ class Cost:
 
 def commands(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
     """Run each command in turn: its `--help`, and `check` and `link` on a configuration."""
-    receiver = ReceiverProcess(folder, "https://api.example.com")
+    receiver = ReceiverProcess(folder, "https://api.example.com", fresh=True)
     receiver.environment["RECEIVER_PUBLIC_URL"] = "https://hooks.example.com"
     program = (sys.executable, "-m", "receiver")
     lines: dict[str, tuple[str, ...]] = {IMPORTS: (sys.executable, "-c", IMPORTS)}

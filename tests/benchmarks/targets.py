@@ -64,7 +64,7 @@ def ours(
     folder.mkdir(exist_ok=True)
     answer = {**_as_installed(folder), **(environment or {})}
     quick = {"EDGEGAP_REQUESTS_PER_SECOND": "8", **answer}
-    receiver = ReceiverProcess(folder, edgegap, config=config, environment=quick)
+    receiver = ReceiverProcess(folder, edgegap, config=config, environment=quick, fresh=True)
     began = time.perf_counter()
     receiver.start()
     try:

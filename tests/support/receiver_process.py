@@ -14,9 +14,11 @@ import httpx
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.signing import LinkSigner
+from tests.support.forked import ForkedReceiver
 
 T = TypeVar("T")
 
+PROGRAM = (sys.executable, "-m", "receiver")
 KEY = "test-key-0123456789-0123456789-abcdef"
 REPOSITORY = "studio/game-server"
 APP = "my-game"
@@ -82,7 +84,10 @@ def until(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
 
 
 class ReceiverProcess:
-    """One `receiver serve` in a folder of its own; may be killed and started again."""
+    """One `receiver serve` in a folder of its own; may be killed and started again.
+
+    `fresh`: it imports everything itself, so that its start and its memory can be measured.
+    """
 
     def __init__(
         self,
@@ -91,13 +96,15 @@ class ReceiverProcess:
         *,
         config: str = RULE,
         environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> None:
         self.folder = folder
-        self.program: tuple[str, ...] = (sys.executable, "-m", "receiver")
+        self.fresh = fresh
+        self.program: tuple[str, ...] = PROGRAM
         self.config = folder / "receiver.toml"
         self.config.write_text(config, "utf-8")
         self.log = folder / "serve.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedReceiver | None = None
         self.url = ""
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
@@ -116,17 +123,23 @@ class ReceiverProcess:
 
     def start(self, *options: str) -> "ReceiverProcess":
         """Start it and wait until it answers."""
-        before = self.log.stat().st_size if self.log.exists() else 0
+        self.log.touch()
+        before = self.log.stat().st_size
+        self.process = self._started("serve", *options)
+        self.url = until(lambda: self._listens_at(before))
+        return self
+
+    def _started(self, *arguments: str) -> "subprocess.Popen[bytes] | ForkedReceiver":
+        if self.program == PROGRAM and not self.fresh:
+            return ForkedReceiver(arguments, cwd=self.folder, env=self.environment, log=self.log)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.program, "serve", *options],
+            return subprocess.Popen(
+                [*self.program, *arguments],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
                 stderr=log,
             )
-        self.url = until(lambda: self._listens_at(before))
-        return self
 
     def _listens_at(self, before: int) -> str:
         assert self.process is not None

@@ -17,7 +17,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProce
     allow_open_files()
     with serving(EdgegapSandbox().app) as edgegap:
         folder = tmp_path_factory.mktemp("attack")
-        one = ReceiverProcess(folder, edgegap, environment=PAGE)
+        one = ReceiverProcess(folder, edgegap, environment=PAGE, fresh=True)
         yield one.start()
         one.stop()
 
