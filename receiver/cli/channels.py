@@ -53,7 +53,9 @@ def channels(app: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("app")
 @click.argument("channel")
-@click.option("--to", metavar="VERSION", help="Use the image of this version instead.")
+@click.option(
+    "--to", metavar="VERSION", help="Use the image of this version, or REPOSITORY:TAG, instead."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @handle_errors
 def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
@@ -113,7 +115,7 @@ def _lines(channel: Channel) -> list[str]:
 @click.argument("app")
 @click.argument("channel")
 @click.option("--from", "other", metavar="CHANNEL", help="Use the image of this channel.")
-@click.option("--to", metavar="VERSION", help="Use the image of this version.")
+@click.option("--to", metavar="VERSION", help="Use the image of this version, or REPOSITORY:TAG.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @handle_errors

@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from msgspec.structs import replace
 
 from receiver import metrics
-from receiver.errors import ReceiverError
-from receiver.images import ImageReference
+from receiver.errors import BadImageReference, ReceiverError
+from receiver.images import ImageReference, parse_image_reference
 from receiver.ledger import gates
 from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.channels import (
@@ -75,7 +75,7 @@ def rollback_channel(
     state = _known_channel(tx, rules, app, channel)
     digest = None
     if to is not None:
-        image = _version(tx, app, channel, to)
+        image = image_named(tx, rules, app, channel, to)
     else:
         has = ImageReference(repository=state.repository, tag=state.tag)
         found = before(tx, app, channel, has) if state.tag else None
@@ -146,7 +146,7 @@ def promotion(
             "name either a version (to) or another channel (from) to take the image of"
         )
     if from_channel is None:
-        image = _version(tx, app, channel, to or "")
+        image = image_named(tx, rules, app, channel, to or "")
     else:
         other = _known_channel(tx, rules, app, from_channel)
         if not other.tag:
@@ -155,7 +155,9 @@ def promotion(
             )
         image = ImageReference(repository=other.repository, tag=other.tag)
     taken = read_target(tx, app, from_channel or to or "")
-    digest = taken.digest if taken is not None and taken.image == image else None
+    if taken is None or taken.image != image:
+        taken = read_target(tx, app, version_with(tx, app, image) or "")
+    digest = None if taken is None else taken.digest
     digest = digest or _waiting(tx, app, channel, image.tag).get(image)
     if Need.TRIAL in options.needs and not has_passed(tx, app, image, digest):
         raise ChannelNotMoved(
@@ -201,17 +203,43 @@ def _known_channel(tx: Tx, rules: Iterable[Rule], app: str, channel: str) -> Cha
     return read_channel_state(tx, app, channel)
 
 
-def _version(tx: Tx, app: str, channel: str, version: str) -> ImageReference:
-    """Return the image of a version, or of a tag that waits for the channel or was reported."""
-    found = read_target(tx, app, version)
-    if found is not None:
-        return found.image
-    tags = list(_waiting(tx, app, channel, version)) or reported(tx, app, channel, version)
-    if len(tags) == 1:
-        return tags[0]
+def image_named(tx: Tx, rules: Sequence[Rule], app: str, channel: str, name: str) -> ImageReference:
+    """Return the image of a version, or of a tag that waits for the channel or was reported.
+
+    `group/project:tag` names exactly that image. Any other name must be of one image only among
+    those that a rule moves the channel to. Raises ChannelNotMoved.
+    """
+    if ":" in name:
+        return _exact_image(tx, app, channel, name)
+    version = read_target(tx, app, name)
+    images = list(_waiting(tx, app, channel, name)) or reported(tx, app, channel, name)
+    if version is not None:
+        images = list(dict.fromkeys([version.image, *images]))
+    able = [one for one in images if rules_moving(rules, app, channel, one.repository)]
+    found = able or images
+    if len(found) == 1:
+        return found[0]
+    if found:
+        exact = " or ".join(f"--to {one.repository}:{one.tag}" for one in found)
+        raise ChannelNotMoved(f"{name} names more than one image: write {exact}")
+    raise _unknown(tx, app, name)
+
+
+def _exact_image(tx: Tx, app: str, channel: str, name: str) -> ImageReference:
+    try:
+        image = parse_image_reference(name)
+    except BadImageReference as error:
+        raise ChannelNotMoved(str(error)) from None
+    seen = {*_waiting(tx, app, channel, image.tag), *reported(tx, app, channel, image.tag)}
+    if image not in seen and version_with(tx, app, image) is None:
+        raise _unknown(tx, app, name)
+    return image
+
+
+def _unknown(tx: Tx, app: str, name: str) -> ChannelNotMoved:
     known = last_names(tx, app, MOST_NAMED)
-    raise ChannelNotMoved(
-        f"the ledger knows no version {version} of the app {app}; the last it knows: "
+    return ChannelNotMoved(
+        f"the ledger knows no version {name} of the app {app}; the last it knows: "
         f"{', '.join(known) or 'none'}"
     )
 

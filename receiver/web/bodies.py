@@ -230,7 +230,10 @@ class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channel: ChannelName
     to: Annotated[
         Text | None,
-        described("The version whose image the channel gets; null for its previous image."),
+        described(
+            "The version whose image the channel gets, or group/project:tag; null for its previous "
+            "image."
+        ),
     ] = None
 
 
@@ -243,7 +246,11 @@ class PromoteRequest(
     channel: ChannelName
     to: Annotated[
         Text | None,
-        described("The version whose image the channel gets; either this or `from`.", "1.4.2"),
+        described(
+            "The version whose image the channel gets, or group/project:tag; either this or "
+            "`from`.",
+            "1.4.2",
+        ),
     ] = None
     from_channel: Annotated[
         Text | None, described("The channel of the app whose image the channel gets.")
@@ -264,7 +271,7 @@ class PromotionQuery(
 
     app: Annotated[Text, described("The app of the channel.", "my-game")]
     channel: Annotated[Text, described("The channel.", "prod")]
-    to: Annotated[OptionalText, described("The version whose image the channel would get.")] = UNSET
+    to: Annotated[OptionalText, described("As for the promotion.")] = UNSET
     from_channel: Annotated[
         OptionalText, described("The channel whose image the channel would get.")
     ] = UNSET

@@ -317,7 +317,7 @@ def test_what_was_confirmed_is_done_or_nothing(
     previous = Reading(person.post("/do/move", data={**form, "to": ""}).text)
     for asked in (named, previous):
         assert "Roll back staging of my-game from 9.0.2 to 9.0.1?" in asked.text
-    shown = previous.form("/do/move", to="9.0.1", tag="9.0.1", has="9.0.2")
+    shown = previous.form("/do/move", to=f"{REPOSITORY}:9.0.1", tag="9.0.1", has="9.0.2")
     moved(receiver, sandbox, "9.0.3")
 
     answer = person.post("/do/move", data=shown)
@@ -379,7 +379,8 @@ def test_a_later_version_is_promoted_and_an_earlier_one_rolled_back(
 
 def choices(person: Visitor) -> list[str]:
     elements = person.read("/channels").elements
-    return [one.get("value") or "" for name, one in elements if name == "option"]
+    images = [one.get("value") or "" for name, one in elements if name == "option"]
+    return [image.rpartition(":")[2] for image in images]
 
 
 @pytest.mark.parametrize("action", ["move", "rollback", "release", "promote"])

@@ -20,13 +20,14 @@ from receiver.web.versions import AppChannel, AppVersions, apps_of, shelf_of
 class Board(msgspec.Struct, frozen=True):
     """An app's channels. `unused` are channels of the rules that have no image yet.
 
-    `choices`: for each channel, the versions that it may be moved to, beside the previous one.
+    `choices`: for each channel, the images that it may be moved to, each with its version, beside
+    the previous one.
     `follows`: for each channel, what moves it by itself.
     """
 
     app: AppVersions
     unused: tuple[str, ...]
-    choices: Mapping[str, tuple[str, ...]]
+    choices: Mapping[str, Mapping[str, str]]
     follows: Mapping[str, str]
 
 
@@ -68,18 +69,20 @@ def _followed(rules: Sequence[Rule], app: str, name: str) -> str:
     )
 
 
-def _choices(app: AppVersions, channel: AppChannel) -> tuple[str, ...]:
-    """Return the versions that the channel may be moved to: not the one it has or had before."""
+def _choices(app: AppVersions, channel: AppChannel) -> Mapping[str, str]:
+    """Return the images that the channel may be moved to, each with its version.
+
+    The image that it has and the one that it had before are not among them.
+    """
     before = channel.before
     without = {f"{channel.repository}:{channel.tag}"}
     if before is not None:
         without.add(f"{before.repository}:{before.tag}")
-    names = (
-        one.version
-        for one in app.versions
-        if one.mode is Mode.CREATE and one.active and one.image not in without
-    )
-    return tuple(name for name in dict.fromkeys(names) if before is None or name != before.tag)
+    found: dict[str, str] = {}
+    for one in app.versions:
+        if one.mode is Mode.CREATE and one.active and one.image not in without:
+            found.setdefault(one.image, one.version)
+    return found
 
 
 # The page that shows what a promotion changes, with the button that does it.

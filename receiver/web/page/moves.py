@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from receiver.images import ImageReference
-from receiver.ledger.channels import before, read_channel_state, reported
+from receiver.ledger.channels import before, read_channel_state
 from receiver.ledger.deliveries import RecordedDelivery
-from receiver.ledger.targets import read_target
+from receiver.ledger.targets import read_target, version_with
 from receiver.ledger.transaction import Tx
 from receiver.rules.channel_order import ByHand, ChannelState
 from receiver.rules.rule import Rule
 from receiver.rules.tag_order import version_number
-from receiver.upkeep.channels import ChannelNotMoved, promote, rollback_channel
+from receiver.upkeep.channels import ChannelNotMoved, image_named, promote, rollback_channel
 
 NOTHING = "nothing"
 
@@ -30,28 +30,31 @@ class Move(msgspec.Struct, frozen=True):
     previous: bool
 
 
-def resolve_move(tx: Tx, app: str, channel: str, to: str) -> Move | None:
+def resolve_move(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str) -> Move | None:
     """Return the move to a version or a tag, or to the previous image if `to` is empty.
 
-    None if there is no such image: `rollback_channel` then says why.
+    None if there is no such image or more than one: `rollback_channel` then says why.
     """
     state = read_channel_state(tx, app, channel)
     has = ImageReference(repository=state.repository, tag=state.tag)
     earlier = before(tx, app, channel, has) if state.tag else None
-    found = read_target(tx, app, to) if to else None
-    tags = reported(tx, app, channel, to) if to and found is None else []
-    if earlier is not None and to in {"", earlier.image.tag}:
+    if earlier is not None and to in {"", exactly(earlier.image)}:
         image = earlier.image
-    elif found is not None:
-        image = found.image
-    elif len(tags) == 1:
-        image = tags[0]
     else:
-        return None
+        try:
+            image = image_named(tx, rules, app, channel, to)
+        except ChannelNotMoved:
+            return None
     previous = earlier is not None and earlier.image == image
-    pushed = found.push_time if found is not None else None
+    found = read_target(tx, app, version_with(tx, app, image) or "")
+    pushed = None if found is None else found.push_time
     action = ByHand.PROMOTE if _is_later(state, image, pushed, previous) else ByHand.ROLLBACK
     return Move(action, state.tag, image, previous)
+
+
+def exactly(image: ImageReference) -> str:
+    """Return the name of exactly this image, whatever the versions of the app are called."""
+    return f"{image.repository}:{image.tag}"
 
 
 def _is_later(
@@ -71,7 +74,7 @@ def do_move(
 ) -> tuple[ByHand, RecordedDelivery]:
     """Make the move that was confirmed; raises ChannelNotMoved if it would be another one now."""
     to, tag = form.get("to", ""), form.get("tag", "")
-    move = resolve_move(tx, *channel, to)
+    move = resolve_move(tx, rules, *channel, to)
     if move is None:
         return ByHand.ROLLBACK, rollback_channel(tx, rules, *channel, to or None, source=source)
     check_channel(tx, channel, form)
@@ -82,10 +85,10 @@ def do_move(
         )
     if move.action is ByHand.PROMOTE:
         promoted = promote(
-            tx, rules, *channel, to=to or tag, from_channel=None, source=source, tag=tag
+            tx, rules, *channel, to=exactly(move.image), from_channel=None, source=source
         )
         return move.action, promoted
-    named = None if move.previous else to
+    named = None if move.previous else exactly(move.image)
     return move.action, rollback_channel(tx, rules, *channel, named, source=source)
 
 

@@ -16,7 +16,7 @@ from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook, pl
 from receiver.reasons import Reason, State
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
-from receiver.web.page.moves import NOTHING, Move, resolve_move
+from receiver.web.page.moves import NOTHING, Move, exactly, resolve_move
 
 Form = dict[str, str]
 Question = Callable[[Service, Form], Awaitable[str]]
@@ -31,10 +31,11 @@ async def before_move(service: Service, form: Form) -> str:
         return ""
     app, channel = channel_of(form)
     to = form.get("to", "")
-    move = await service.ledger.read(lambda tx: resolve_move(tx, app, channel, to))
+    rules = service.settings.rules
+    move = await service.ledger.read(lambda tx: resolve_move(tx, rules, app, channel, to))
     if move is None:
         return ""
-    form.update(to=to or move.image.tag, tag=move.image.tag, has=move.has)
+    form.update(to=exactly(move.image), tag=move.image.tag, has=move.has)
     return _moving(app, channel, move)
 
 
