@@ -43,20 +43,25 @@ _NOTE = f"""UPDATE trials SET
   passed = :passed, why = :why, exit_code = :exit_code, log = :log, notes = :notes,
   stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT id FROM trials WHERE registration_id = :registration {_CURRENT})"""  # noqa: S608
-_VERDICT = """SELECT t.passed FROM trials t
+_VERDICT = """SELECT {what} FROM trials t
  WHERE t.app = :app AND t.repository = :repository AND {which} AND t.passed IS NOT NULL
  ORDER BY t.id DESC LIMIT 1"""
-_VERDICT_OF_DIGEST = _VERDICT.format(which="t.digest = :digest")  # whatever its tag
+_VERDICT_OF_DIGEST = _VERDICT.format(
+    what="t.passed", which="t.digest = :digest"
+)  # whatever its tag
 # Its registration may be purged: then its push was before the run.
 _PUSHED_AGAIN = """SELECT 1 FROM targets g
  WHERE g.app = t.app AND g.version = t.version AND g.repository = t.repository AND g.tag = t.tag
   AND g.mode = 'create' AND g.push_time / 1000 > coalesce(
     (SELECT r.push_time FROM registrations r WHERE r.id = t.registration_id), t.requested_at)
    / 1000"""
-_VERDICT_OF_TAG = _VERDICT.format(which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_AGAIN})")
-_PASSED = """SELECT digest FROM trials
- WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
- ORDER BY id DESC"""
+_VERDICT_OF_TAG = _VERDICT.format(
+    what="t.passed, t.digest", which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_AGAIN})"
+)
+_LAST_OF_IT = _VERDICT.format(what="t.passed", which="t.digest = o.digest")
+_PASSED = f"""SELECT o.digest FROM trials o
+ WHERE o.app = :app AND o.repository = :repository AND o.tag = :tag AND o.passed
+  AND ({_LAST_OF_IT}) GROUP BY o.digest ORDER BY max(o.id) DESC"""  # noqa: S608 - our words
 _UNSTOPPED = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at,
   coalesce(t.stop_at > t.decided_at, false) AS is_kept
  FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id
@@ -170,10 +175,15 @@ def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> b
     """Return the last verdict on an image, None if there is none.
 
     It is the verdict of this digest, under any tag: a run whose digest is not known proves nothing
-    of it. Without a digest it is the last verdict of the tag, if it was not pushed again since.
+    of it. Without a digest it is that of the tag's last run, if the tag was not pushed again since.
     """
-    named = {"app": app, "repository": image.repository, "tag": image.tag, "digest": digest}
-    found = tx.run(_VERDICT_OF_TAG if digest is None else _VERDICT_OF_DIGEST, **named).scalar()
+    named = {"app": app, "repository": image.repository, "tag": image.tag}
+    if digest is None:
+        last = tx.run(_VERDICT_OF_TAG, **named).first()
+        if last is None or last.digest is None:
+            return None if last is None else bool(last.passed)
+        digest = last.digest
+    found = tx.run(_VERDICT_OF_DIGEST, **named, digest=digest).scalar()
     return None if found is None else bool(found)
 
 
@@ -184,9 +194,9 @@ def has_any_passed(tx: Tx, app: str) -> bool:
 
 
 def passed_digests(tx: Tx, app: str, image: ImageReference) -> tuple[str, ...]:
-    """Return the digests of an image's tag that passed a trial, the last one first."""
+    """Return the digests of an image's tag whose last trial passed, the last tried first."""
     rows = tx.run(_PASSED, app=app, repository=image.repository, tag=image.tag)
-    return tuple(dict.fromkeys(str(row.digest) for row in rows))
+    return tuple(str(row.digest) for row in rows)
 
 
 def trial_evidence(

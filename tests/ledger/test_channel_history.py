@@ -91,6 +91,27 @@ def test_what_it_was_rolled_back_from_is_not_put_back(ledger: Ledger) -> None:
     assert write(ledger, lambda tx: read_channel_state(tx, APP, NAME)).tag == "4.0.0"
 
 
+def test_an_image_that_failed_its_last_trial_is_not_put_back(ledger: Ledger) -> None:
+    """It had passed one before, under another tag: players got what was known to crash."""
+    tried(ledger, "3.9.0", passed=True, digest="sha256:c")
+    tried(ledger, "4.0.0", passed=True, digest="sha256:a")
+    tried(ledger, "nightly", passed=False, digest="sha256:a")
+    for tag in ("3.9.0", "4.0.0", "4.1.0"):
+        moved(ledger, tag)
+
+    assert rolled_back(ledger) == "3.9.0"
+
+
+def test_a_move_may_go_only_to_digests_whose_last_trial_passed(ledger: Ledger) -> None:
+    for digest, verdicts in {"a": (True, False), "b": (False, True), "c": (True,)}.items():
+        for passed in verdicts:
+            tried(ledger, "4.0.0", passed=passed, digest=f"sha256:{digest}")
+    tried(ledger, "nightly", passed=False, digest="sha256:c")
+    write(ledger, lambda tx: pushed(tx, "4.0.0", version=NAME, mode=Mode.CHANNEL))
+
+    assert one_claim(ledger).evidence.proven == {"sha256:b"}
+
+
 def test_a_long_history_without_trials_costs_as_little_as_a_short_one(ledger: Ledger) -> None:
     for number in range(30):
         moved(ledger, f"1.{number}.0")
