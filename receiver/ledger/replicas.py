@@ -50,6 +50,12 @@ def is_there(tx: Tx, owner: str) -> bool:
     return row.first() is not None
 
 
+def is_any_running(tx: Tx) -> bool:
+    """Return whether any replica is alive."""
+    look = "SELECT 1 FROM replicas WHERE seen_at >= :since LIMIT 1"
+    return tx.run(look, since=tx.now - ALIVE_MS).first() is not None
+
+
 def at_work(tx: Tx) -> bool:
     """Return whether any replica is alive, or left unfinished work with an unexpired lease."""
     found = tx.run(_AT_WORK, since=tx.now - ALIVE_MS, now=tx.now)

@@ -12,6 +12,7 @@ from receiver.edgegap.meanings import Meaning
 from receiver.errors import ReceiverError
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.replicas import is_any_running
 from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
@@ -129,8 +130,11 @@ class TrialSweep:
                 self._sweeps += 1
 
     async def end(self) -> None:
-        """Stop all deployments: this process worked alone, and no other watches them after it."""
-        if not self._ledger.shared:
+        """Stop all deployments, unless a replica is running that watches them after this process.
+
+        This process must have left the replicas.
+        """
+        if not await self._ledger.read(is_any_running):
             for run in await self._ledger.read(partial(runs_left, at_end=True)):
                 await self._stop_run(run)
 
