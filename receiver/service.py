@@ -23,6 +23,7 @@ from receiver.logs import get_logger, masking
 from receiver.periodic import log_errors
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
+from receiver.rules.rule import Rule
 from receiver.secret import Secret
 from receiver.signing import ApiTokenSigner, ApprovalSigner, LinkSigner
 from receiver.timestamps import Time
@@ -120,6 +121,7 @@ class Service:
             masked = tuple(masking(fault) for fault in faults)
             return Reload(masked, restart_first=isinstance(error, RestartFirst))
         self.health.clear(Code.CONFIGURATION)
+        before = self.settings.rules
         masking.know(secrets)
         self.current.settings = settings
         metrics.config_in_force()
@@ -131,7 +133,7 @@ class Service:
         log.info("config_reloaded", rules=rules, needs_a_restart=list(later), source=source)
         log_warnings(settings)
         try:
-            await self.read_rules_again()
+            await self.read_rules_again(before)
             await self.adopt_keys()
             await self.ledger.write(probe_now)  # the token may be a new one
             await self.catch_up.begin()
@@ -140,10 +142,13 @@ class Service:
         self.worker.invalidate_caches()
         return Reload(needs_a_restart=later)
 
-    async def read_rules_again(self) -> None:
-        """Queue again the registrations that the current configuration may have fixed."""
+    async def read_rules_again(self, before: Sequence[Rule] = ()) -> None:
+        """Queue again the registrations that the current configuration may have fixed.
+
+        `before` are the rules that it replaces in this process.
+        """
         rules = self.settings.rules
-        replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules))
+        replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules, before=before))
         if replayed:
             log.info("rules_read_again", deliveries=[replay.delivery for replay in replayed])
 

@@ -143,21 +143,28 @@ def replay_selected(
     )
 
 
-def read_rules_again(tx: Tx, rules: Sequence[Rule]) -> list[Replayed]:
+def read_rules_again(
+    tx: Tx, rules: Sequence[Rule], *, before: Sequence[Rule] = ()
+) -> list[Replayed]:
     """At start and after a reload: queue again what a change of the configuration may have fixed.
 
     These are the parked registrations whose reason the configuration can resolve, and the waiting
     registrations whose rule has changed. Other registrations of their deliveries are not changed.
-    A move or a trial whose rule was renamed goes on under the rule's new name.
+    A move or a trial whose rule was renamed goes on under the rule's new name. `before` are the
+    rules that a reload replaces: only a [rule.trial] that it removed ends trials that are to come,
+    because a replica may have started with a file that has none yet.
     """
     named = {rule.name: rule for rule in rules}
+    tried = {rule.name for rule in before if rule.trial is not None}
     fixable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
     astray: dict[str, list[str]] = {}
     again: list[Replayed] = []
     for one in queries.unfinished_registrations(tx):
         otherwise = _says_otherwise(one, named) and not _succeeded(tx, one, rules)
         if one.mode is Mode.CREATE and not otherwise:
-            decide_on_trial(tx, one.id, to_try=named[one.rule].trial is not None)
+            to_try = named[one.rule].trial is not None
+            if to_try or one.rule in tried or not tx.postgresql:
+                decide_on_trial(tx, one.id, to_try=to_try)
         if one.state is State.WORKING:
             continue
         if not (one.reason in fixable if one.state is State.PARKED else otherwise):

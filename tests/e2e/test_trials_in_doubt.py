@@ -155,6 +155,37 @@ def test_a_replica_that_has_no_table_yet_leaves_trials_to_the_others(
         assert times_tried(sandbox) == 1
 
 
+@pytest.mark.parametrize("again", ["start", "reload"])
+def test_a_replica_with_the_rules_of_before_does_not_end_the_trials_of_the_others(
+    edgegap: str,
+    sandbox: EdgegapSandbox,
+    tmp_path: Path,
+    postgres_url: URL,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    again: str,
+) -> None:
+    """It started again with its old file, and the channel moved to a version that was not tried."""
+    monkeypatch.setattr(retry, "OTHER_RULES_EVERY", 50)
+    environment = {"DATABASE_URL": plain(postgres_url)}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old_config, new_config = RULES + NO_CATCH_UP, RULES + TRIAL + NO_CATCH_UP
+    starts = {"environment": environment}
+    with receiver_here(tmp_path / "new", edgegap, config=new_config, **starts) as new:
+        settings = new.service.settings
+        new.service.current.settings = replace(settings, concurrency=0)
+        delivery = new.push("1.0")
+        with receiver_here(tmp_path / "old", edgegap, config=old_config, **starts) as old:
+            if again == "reload":
+                reloaded(old, old_config)
+            until(lambda: len(new.details(delivery)["registrations"]) > 1)
+            assert trial_of(new, delivery)
+            assert (APP, "staging") not in sandbox.versions
+            new.service.current.settings = settings
+            assert until(lambda: ended(new, delivery)["outcome"]) == "passed"
+
+
 def test_a_version_is_not_tried_once_its_rule_has_no_table_any_more(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
