@@ -44,6 +44,9 @@ V = TypeVar("V")
 MOST_ROWS = 1000
 _RECEIVED = "SELECT address, user_agent, status, body_start FROM deliveries WHERE id = :id"
 DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
+# Not a move or a trial that a person requested, which is accepted with a sentence.
+_IS_PUSH = """({0}.source NOT IN ('command', 'restore') OR {0}.verdict <> 'accepted'
+  OR {0}.sentence = '')"""
 ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
 
@@ -98,9 +101,10 @@ def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
 def newest_of_image(
     tx: Tx, repository: str, tag: str, digest: str | None = None
 ) -> Delivery | None:
-    """Return the newest delivery of an image, or of this digest among the tag's newest ones."""
+    """Return the newest push of an image, or of this digest among the tag's newest ones."""
     c = deliveries.c
     query = _chosen(Filter(repository=repository, tag=tag, digest=digest, limit=1))
+    query = query.where(text(_IS_PUSH.format("deliveries")))
     if digest is not None:
         of_tag = select(c.id).where(c.repository == repository, c.tag == tag)
         newest = of_tag.order_by(c.id.desc()).limit(STRETCH).subquery()
@@ -317,13 +321,13 @@ MOST_PARKED = 20
 STRETCH = 500  # at most this many of a repository's newest deliveries are searched
 
 # Manual moves, trials and restored channels are recorded with a sentence, and pushes without one.
-_NEWEST_OF_RULE = """SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
- FROM (SELECT id, received_at, repository, tag, source, sentence FROM deliveries
+_NEWEST_OF_RULE = f"""SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
+ FROM (SELECT id, received_at, repository, tag, source, verdict, sentence FROM deliveries
         WHERE repository = :repository
         ORDER BY id DESC LIMIT :stretch) d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
- WHERE r.rule = :rule AND (d.source NOT IN ('command', 'restore') OR d.sentence = '')
- ORDER BY d.id DESC LIMIT 1"""
+ WHERE r.rule = :rule AND {_IS_PUSH.format("d")}
+ ORDER BY d.id DESC LIMIT 1"""  # noqa: S608 - our words
 _LAST_OF_SOURCE = """SELECT received_at FROM (SELECT id, received_at, source FROM deliveries
   WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = :source
  ORDER BY id DESC LIMIT 1"""

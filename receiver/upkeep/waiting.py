@@ -45,9 +45,10 @@ class Awaited(msgspec.Struct, frozen=True):
 
 
 def newest_push(tx: Tx, awaited: Awaited) -> Delivery | None:
-    """Return the newest delivery of the image, None if there is none.
+    """Return the newest push of the image, None if there is none.
 
-    Without one of the digest, the newest that is open and whose digest is not known yet.
+    A move or a trial that a person requested is none. Without one of the digest, the newest that is
+    open and whose digest is not known yet.
     """
     image = awaited.image
     found = newest_of_image(tx, image.repository, image.tag, awaited.digest)

@@ -206,6 +206,26 @@ def test_only_the_newest_push_counts(one: ReceiverHere) -> None:
     assert answer.status_code == 408
 
 
+def test_a_move_that_a_person_requests_is_no_push(one: ReceiverHere) -> None:
+    """The CI job of the image got the result of a rollback to it, months later."""
+    first, _ = (one.push(tag) for tag in ("1.0.0", "1.1.0"))
+    assert ask(one, image=f"{REPOSITORY}:1.1.0", wait=LONG).status_code == 200
+    assert ask(one, image=f"{REPOSITORY}:1.0.0", wait=LONG).status_code == 200
+    pause(one)
+    for path in ("rollback", "promote"):
+        post(one, f"/api/{path}", {"app": APP, "channel": "staging", "to": "1.0.0"})
+
+    answer = ask(one, image=f"{REPOSITORY}:1.0.0", wait=0)
+
+    assert answer.status_code == 200, answer.text
+    assert [row["id"] for row in answer.json()["deliveries"]] == [first]
+    pushed = post(one, "/api/deliveries", {"image": f"{REPOSITORY}:1.0.0"})
+    assert ask(one, image=f"{REPOSITORY}:1.0.0", wait=0).status_code == 408
+    resume(one)
+    answer = ask(one, image=f"{REPOSITORY}:1.0.0", wait=LONG)
+    assert [row["id"] for row in answer.json()["deliveries"]] == [pushed["id"]]
+
+
 def test_with_a_digest_only_a_push_of_it_counts(
     one: ReceiverHere, later: Callable[..., "Future[httpx.Response]"]
 ) -> None:
