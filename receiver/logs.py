@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from enum import StrEnum
@@ -269,9 +269,20 @@ def log_operation(operation: str, *, source: str, by: str | None = None, **facts
     logged whatever the level: a command without a running server logs nothing else. `by` is only
     given if the request itself names a person.
     """
-    who = _who.get()
-    if who is None:  # no server is running in this process
-        who = {"by": user_name()} if source == Source.COMMAND else {}
+    who = _requester(source)
     if by:
         who = {**who, "by": by}
     log.info(operation, source=source, **{**who, **facts})
+
+
+def requested_by(source: str) -> str:
+    """Return who requests an operation, as it is recorded: `command (anna)`."""
+    name = _requester(source).get("by")
+    return f"{source} ({name})" if name else source
+
+
+def _requester(source: str) -> Mapping[str, str]:
+    who = _who.get()
+    if who is None:  # no server is running in this process
+        return {"by": user_name()} if source == Source.COMMAND else {}
+    return who

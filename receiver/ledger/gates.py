@@ -35,8 +35,11 @@ _DUE_NOW = """UPDATE registrations SET due_at = :now
 _REASONS = {BUSY: Reason.EDGEGAP_BUSY, TOKEN: Reason.EDGEGAP_TOKEN_REFUSED}
 ALL = "*"
 
-_PAUSE = """INSERT INTO pauses (repository, since) VALUES (:repository, :now)
+_PAUSE = """INSERT INTO pauses (repository, since, source) VALUES (:repository, :now, :source)
  ON CONFLICT (repository) DO NOTHING"""
+
+_PAUSES_OF = """SELECT repository, since, source FROM pauses
+ WHERE repository IN (:repository, '*') ORDER BY repository"""
 
 _KNOWN = """SELECT 1 WHERE EXISTS (SELECT 1 FROM deliveries WHERE repository = :repository)
  OR EXISTS (SELECT 1 FROM targets WHERE repository = :repository)
@@ -140,9 +143,9 @@ def repositories_held(tx: Tx) -> list[str]:
     return [str(row.repository) for row in rows]
 
 
-def pause(tx: Tx, repository: str) -> None:
-    """Hold back a repository's registrations, or ALL."""
-    tx.run(_PAUSE, repository=repository, now=tx.now)
+def pause(tx: Tx, repository: str, source: str = "") -> None:
+    """Hold back a repository's registrations, or ALL; `source` is who requested it."""
+    tx.run(_PAUSE, repository=repository, now=tx.now, source=source)
 
 
 def resume(tx: Tx, repository: str) -> bool:
@@ -167,10 +170,10 @@ def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
     if registration.state not in {State.QUEUED, State.WAITING}:
         return []
     goes_on = registration.mode is Mode.TRIAL and may_run(tx, registration.id)
+    pauses = () if goes_on else tx.run(_PAUSES_OF, repository=registration.repository)
     held = [
-        HeldBack("pause", _of_pause(name), since, None)
-        for name, since in paused(tx).items()
-        if name in {ALL, registration.repository} and not goes_on
+        HeldBack("pause", _of_pause(row.repository, row.source), Time(row.since), None)
+        for row in pauses
     ]
     for gate in closed_gates(tx):
         busy = gate.name == BUSY
@@ -180,7 +183,8 @@ def blockers(tx: Tx, registration: Registration) -> list[HeldBack]:
     return held if locked is None else [*held, locked]
 
 
-def _of_pause(name: str) -> str:
+def _of_pause(name: str, source: str) -> str:
+    by = f" by {source}" if source else ""
     if name == ALL:
-        return "Everything is paused; `receiver resume --all` lets it go on."
-    return f"{name} is paused; `receiver resume {name}` lets it go on."
+        return f"Everything is paused{by}; `receiver resume --all` lets it go on."
+    return f"{name} is paused{by}; `receiver resume {name}` lets it go on."

@@ -22,6 +22,7 @@ from receiver.ledger.views import (
     Delivery,
     DeliveryDetail,
     DeliveryPage,
+    HeldBack,
     LedgerOverview,
     NewestPush,
     OpenRegistration,
@@ -177,6 +178,13 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
     return read_view(
         DeliveryDetail, {**msgspec.structs.asdict(push), **received}, registrations=detailed
     )
+
+
+def held_back_of(tx: Tx, registration: str) -> tuple[HeldBack, ...]:
+    """Return what holds a registration back although it is due."""
+    detail = delivery_detail(tx, registration)
+    of_it = (one for one in detail.registrations if one.id == registration) if detail else ()
+    return next((one.held_back for one in of_it), ())
 
 
 def registrations_of(tx: Tx, identities: Sequence[str]) -> Mapping[str, Sequence[Registration]]:

@@ -334,6 +334,7 @@ pauses = Table(
     metadata,
     Column("repository", Text, primary_key=True),
     Column("since", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),
 )
 
 # Each try to delete an old version, written before Edgegap is asked. While `ended_at` is missing

@@ -50,8 +50,11 @@ class UnknownRepository(ReceiverError):
     """The repository is unknown: neither a rule nor the ledger names it."""
 
 
-def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
-    """Pause the registrations of a known repository, or of ALL; raises UnknownRepository."""
+def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule], source: str) -> None:
+    """Pause the registrations of a known repository, or of ALL; raises UnknownRepository.
+
+    `source` is who requested it.
+    """
     named = {rule.repository for rule in rules}
     if repository not in {gates.ALL, *named} and not gates.is_known(tx, repository):
         known = sorted(named.union(gates.repositories_held(tx)))
@@ -59,7 +62,7 @@ def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule]) -> None:
         names = f"{', '.join(known[:MOST_NAMED]) or 'none'}{', …' if known[MOST_NAMED:] else ''}"
         hint = f"did you mean {close[0]}?" if close else f"known are: {names}"
         raise UnknownRepository(f"no rule names {repository}, and no push to it ever came; {hint}")
-    gates.pause(tx, repository)
+    gates.pause(tx, repository, source)
 
 
 def rollback_channel(

@@ -23,7 +23,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, described
-from receiver.logs import Source, log_operation
+from receiver.logs import Source, log_operation, requested_by
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
 from receiver.rules.rule import Rule
@@ -165,10 +165,10 @@ class Manual(msgspec.Struct, frozen=True):
 
     async def pause(self, repository: str, source: Source) -> PausedRepositories:
         """Pause the registrations of a repository, or of `*`; raises UnknownRepository."""
-        rules = self.current.settings.rules
+        rules, requester = self.current.settings.rules, requested_by(source)
 
         def write(tx: Tx) -> PausedRepositories:
-            pause_repository(tx, repository, rules)
+            pause_repository(tx, repository, rules, requester)
             return PausedRepositories(gates.paused(tx))
 
         paused = await self.ledger.write(write)

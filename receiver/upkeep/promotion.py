@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -18,12 +17,15 @@ from receiver.edgegap.version_diff import Difference, changes
 from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
 from receiver.ledger.channels import channel_images
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.queries import held_back_of
+from receiver.ledger.registrations import read_claimed
 from receiver.ledger.sent_settings import sent_to
 from receiver.ledger.targets import rule_of
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
-from receiver.ledger.views import App, Approval, Digest, Repository, Tag, described
+from receiver.ledger.views import App, Approval, Digest, HeldBack, Repository, Tag, described
 from receiver.logs import log_operation
+from receiver.rules.channel_order import why_not
 from receiver.signing import Approvable
 from receiver.upkeep.channels import promotion, rule_to_move
 from receiver.upkeep.operations import Asker
@@ -77,11 +79,17 @@ def proposed_move(tx: Tx, move: Approvable) -> ProposedMove:
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a person is asked to approve. `waits`: the move still waits for this approval."""
+    """What a person is asked to approve.
+
+    `waits`: the move still waits for this approval. `stays` says why it is not made even so, empty
+    if it is. `held_back` is what holds it back now.
+    """
 
     move: ProposedMove
     approval: Approval | None
-    waits: bool
+    waits: bool = False
+    stays: str = ""
+    held_back: tuple[HeldBack, ...] = ()
 
 
 class RecentLooks:
@@ -131,9 +139,13 @@ class MoveReader(msgspec.Struct, frozen=True):
         """Return what approving this move would do."""
 
         def read(tx: Tx) -> tuple[Asked, str | None]:
+            asked = Asked(proposed_move(tx, move), approval_of(tx, move))
             waits = waiting_for_approval(tx, move)
-            asked = Asked(proposed_move(tx, move), approval_of(tx, move), waits is not None)
-            return asked, None if waits is None else rule_of(tx, waits)
+            if waits is None:
+                return asked, None
+            stays, held = why_it_stays(tx, self.settings, waits), held_back_of(tx, waits)
+            asked = replace(asked, waits=not stays, stays=stays, held_back=held)
+            return asked, rule_of(tx, waits)
 
         asked, rule = await self.ledger.read(read)
         if rule is None or asked.approval is not None:
@@ -176,15 +188,25 @@ class Approved(msgspec.Struct, frozen=True):
     now: bool
 
 
+def why_it_stays(tx: Tx, settings: Settings, registration: str) -> str:
+    """Return why a channel is not moved by what waits for an approval, empty if it may be."""
+    claimed = read_claimed(tx, registration)
+    rule = settings.rule_named(claimed.rule)
+    if rule is None:
+        return ""
+    channel = rule.channel(claimed.version)
+    return why_not(channel, claimed.pushed, claimed.channel_state) or ""
+
+
 async def approve_move(
-    ledger: Ledger, wake: Callable[[], None], move: Approvable, asker: Asker, address: str
+    ledger: Ledger, settings: Settings, move: Approvable, asker: Asker, address: str
 ) -> Approved:
     """Approve a move that waits for it; the first approval counts."""
 
     def write(tx: Tx) -> Approved:
         waits = waiting_for_approval(tx, move, to_approve=True)
         known = approval_of(tx, move)
-        if waits is None or known is not None:
+        if waits is None or known is not None or why_it_stays(tx, settings, waits):
             return Approved(known, now=False)
         now = approve(tx, move, approver=str(asker), address=address)
         return Approved(approval_of(tx, move), now)
@@ -195,5 +217,4 @@ async def approve_move(
         log_operation(
             "approved", source=asker.source, by=asker.name or None, address=address, **facts
         )
-        wake()
     return done

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy.engine import URL
 
+from receiver.logs import user_name
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.conftest import StartReceiver
@@ -136,6 +137,61 @@ def test_a_link_is_for_one_image_and_a_newer_one_takes_its_place(
     asked(here, "POST", link_to("1.1"))
     until(lambda: registration_of(here, second, "prod")["outcome"] == "created")
     assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.1"
+
+
+def test_an_approved_move_waits_for_the_end_of_a_pause_and_the_page_says_so(
+    edgegap: str, sandbox: EdgegapSandbox, chat_url: str, tmp_path: Path
+) -> None:
+    """It said "The channel is being moved", and nothing moved before somebody ended the pause."""
+    environment = {"CHAT_URL": chat_url}
+    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as here:
+        here.environment["PORT"] = here.url.rpartition(":")[2]
+        delivery = waiting(here, "1.0")
+        assert commands_beside(here).run("pause", REPOSITORY).exit_code == 0
+
+        before = Reading(asked(here, "GET", link_to("1.0")).text).text
+        given = Reading(asked(here, "POST", link_to("1.0"), "anna").text).text
+        again = Reading(asked(here, "GET", link_to("1.0")).text).text
+
+        by = f"{REPOSITORY} is paused by command ({user_name()}); receiver resume {REPOSITORY}"
+        for text in (before, given, again):
+            assert f"Held back {by} lets it go on. Since" in text
+        assert "Approved. The channel is not being moved yet." in given
+        assert "is being moved" not in given
+        assert (APP, "prod") not in sandbox.versions
+        assert commands_beside(here).run("resume", REPOSITORY).exit_code == 0
+        until(lambda: registration_of(here, delivery, "prod")["outcome"] == "created")
+
+
+def test_a_move_that_a_hold_forbids_is_not_approved_and_the_page_says_why(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """During a pause it was "Approved. The channel is being moved.", and it was not."""
+    here.environment["PORT"] = here.url.rpartition(":")[2]
+    commands = commands_beside(here)
+    for tag in ("1.0", "1.1"):
+        first = waiting(here, tag)
+        asked(here, "POST", link_to(tag))
+        until(lambda one=first: _outcome(here, one) in {"created", "updated"})  # type: ignore[misc]
+    delivery = waiting(here, "1.2")
+    assert commands.run("pause", REPOSITORY).exit_code == 0
+    assert commands.run("promote", APP, "prod", "--to", "1.0").exit_code == 0
+
+    answers = [asked(here, method, link_to("1.2")) for method in ("GET", "POST")]
+
+    assert commands.run("resume", REPOSITORY).exit_code == 0
+    for answer in answers:
+        text = Reading(answer.text).text
+        assert (answer.status_code, "There is nothing to approve any more." in text) == (410, True)
+        assert "The channel is held for the move to 1.0 since" in text
+    until(lambda: _outcome(here, delivery) == "superseded")
+    until(lambda: sandbox.versions[APP, "prod"]["docker_tag"] == "1.0")
+    assert (
+        here.ledger.read_sync(
+            lambda tx: tx.run("SELECT count(*) FROM approvals WHERE tag = '1.2'").scalar_one()
+        )
+        == 0
+    )
 
 
 def test_an_expired_or_altered_link_says_so_and_does_nothing(here: ReceiverHere) -> None:

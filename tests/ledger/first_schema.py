@@ -179,6 +179,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         "pauses",
         sa.Column("repository", sa.Text(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("source", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("repository"),
     )
     op.create_table(

@@ -29,6 +29,7 @@ LINK, PAGE = "link", "page"
 LONGEST_NAME = 100
 HOUR = 3600
 DONE = "Approved. The channel is being moved."
+DONE_LATER = "Approved. The channel is not being moved yet."
 
 log = get_logger()
 
@@ -69,19 +70,20 @@ class Approving:
     async def _answer(
         self, service: Service, request: Request, token: ApprovalToken, *, approves: bool
     ) -> Response:
-        move, message = token.move, ""
+        move, message, done = token.move, "", None
         home = service.settings.admin_password is not None
         expired = token.expires_at <= time.time()
         if approves and not expired:
             asker, address = await _asker(service, request), _address(request, exact=True)
-            wake = service.worker.wake
-            done = await approve_move(service.ledger, wake, move, asker, address)
-            message = DONE if done.now else ""
+            done = await approve_move(service.ledger, service.settings, move, asker, address)
+            service.worker.wake()
         asked = await service.moves.asked(move)
+        if done is not None and done.now:
+            message = DONE_LATER if asked.held_back else DONE
         if asked.approval is None and expired:
             return _show(asked, home=home, heading="This link has expired.", sentence=_EXPIRED)
         if asked.approval is None and not asked.waits:
-            return _show(asked, home=home, heading=_NOTHING, sentence=_SUPERSEDED)
+            return _show(asked, home=home, heading=_NOTHING, sentence=asked.stays or _SUPERSEDED)
         return _show(asked, home=home, message=message)
 
 
