@@ -20,6 +20,8 @@ _OF_REGISTRATION = """SELECT a.at, a.approver, a.address FROM registrations r
  WHERE r.id = :id AND r.mode = 'channel'"""
 _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND version = :channel
  AND repository = :repository AND tag = :tag AND mode = 'channel' AND state = 'waiting'"""
+_WAKE_ALL = """UPDATE registrations SET due_at = :now WHERE mode = 'channel'
+ AND state = 'waiting' AND waiting_reason IN ('needs_trial', 'needs_approval') AND due_at > :now"""
 # While it is tried again it is `working`, and still waits for the approval.
 _WAITS = """SELECT id, digest, push_time FROM registrations WHERE app = :app AND version = :channel
  AND repository = :repository AND tag = :tag AND mode = 'channel'
@@ -52,6 +54,11 @@ def approve(tx: Tx, move: Approvable, *, approver: str, address: str) -> bool:
     fresh = tx.run(_INSERT, **_place(move), **_image(move), **by, now=tx.now).rowcount
     tx.run(_WAKE, **_place(move), now=tx.now)
     return bool(fresh)
+
+
+def decide_again(tx: Tx) -> None:
+    """Let all moves that wait for a trial or an approval be decided now: rules have changed."""
+    tx.run(_WAKE_ALL, now=tx.now)
 
 
 def approval_of(tx: Tx, move: Approvable) -> Approval | None:

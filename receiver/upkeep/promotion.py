@@ -25,7 +25,7 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.ledger.views import App, Approval, Digest, HeldBack, Repository, Tag, described
 from receiver.logs import log_operation
-from receiver.rules.channel_order import why_not
+from receiver.rules.channel_order import is_ordered, unmet, why_not
 from receiver.signing import Approvable
 from receiver.upkeep.channels import promotion, rule_to_move
 from receiver.upkeep.operations import Asker
@@ -194,8 +194,11 @@ def why_it_stays(tx: Tx, settings: Settings, registration: str) -> str:
     rule = settings.rule_named(claimed.rule)
     if rule is None:
         return ""
-    channel = rule.channel(claimed.version)
-    return why_not(channel, claimed.pushed, claimed.channel_state) or ""
+    channel, state = rule.channel(claimed.version), claimed.channel_state
+    ordered = is_ordered(claimed.pushed, state)
+    lacks = unmet(channel, claimed.image, claimed.evidence, ordered=ordered)
+    never = "" if lacks is None or lacks.need is not None else lacks.sentence
+    return why_not(channel, claimed.pushed, state) or never
 
 
 async def approve_move(

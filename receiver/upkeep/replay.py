@@ -13,6 +13,7 @@ import msgspec
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
 from receiver.ledger import queries
+from receiver.ledger.approvals import decide_again
 from receiver.ledger.channels import (
     forget_dismissed,
     newest_known,
@@ -150,9 +151,10 @@ def read_rules_again(
 
     These are the parked registrations whose reason the configuration can resolve, and the waiting
     registrations whose rule has changed. Other registrations of their deliveries are not changed.
-    A move or a trial whose rule was renamed goes on under the rule's new name. `before` are the
-    rules that a reload replaces: only a [rule.trial] that it removed ends trials that are to come,
-    because a replica may have started with a file that has none yet.
+    A move or a trial whose rule was renamed goes on under the rule's new name. Moves that wait for
+    a trial or an approval are decided again. `before` are the rules that a reload replaces: with
+    replicas, only a [rule.trial] that it removed ends trials that are to come, because a replica
+    may have started with a file that has none yet.
     """
     named = {rule.name: rule for rule in rules}
     tried = {rule.name for rule in before if rule.trial is not None}
@@ -174,6 +176,7 @@ def read_rules_again(
             continue
         requeue(tx, one.id)
         again.append(Replayed(one.delivery_id, Verdict.ACCEPTED, None, "", (one.id,)))
+    decide_again(tx)
     return again + [_replay_changed(tx, rules, *one) for one in astray.items()]
 
 
