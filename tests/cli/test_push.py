@@ -5,16 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import URL
 
-from receiver.ledger.engine import read_database_url
-from receiver.ledger.ledger import Ledger
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands
 from tests.support.dockerhub import ago, hub_beside
-from tests.support.postgres import plain, rows
 from tests.support.receiver_process import (
     APP,
     REPOSITORY,
@@ -487,42 +483,3 @@ def test_an_old_tag_pushed_by_hand_moves_no_channel_back(
     assert sandbox.versions[APP, "staging"]["docker_tag"] == "1.0.1"
     assert sandbox.versions[APP, "1.0.0"]["docker_tag"] == "1.0.0"
     assert {one["outcome"] for one in answer["registrations"]} <= {"created", "superseded", None}
-
-
-STEADY = f'{RULE}\n[rule.trial]\nat = "45.5,-73.6"\n'  # for longer than the tests wait
-
-
-def test_a_push_that_is_processed_without_a_server_leaves_no_trial_running(
-    commands_with_edgegap: Commands, sandbox: EdgegapSandbox
-) -> None:
-    """The default timeout is over before a trial is; nothing watched its deployment after that."""
-    sandbox.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
-    commands_with_edgegap.configure(STEADY)
-
-    done = commands_with_edgegap.run("push", IMAGE, "--wait", "--timeout", "4")
-
-    assert done.exit_code == 6, done.output
-    assert "/v2/deployments" in [call.path for call in sandbox.calls]
-    until(lambda: sandbox.deployments.active() == [])
-
-
-@pytest.mark.parametrize("replica", [False, True])
-def test_on_a_shared_ledger_it_leaves_its_trial_only_to_a_replica_that_is_running(
-    commands_with_edgegap: Commands, sandbox: EdgegapSandbox, postgres_url: URL, replica: bool
-) -> None:
-    """Without one, the deployment ran until the next start of a server."""
-    sandbox.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
-    commands_with_edgegap.configure(STEADY)
-    url = commands_with_edgegap.environment["DATABASE_URL"] = plain(postgres_url)
-    ledger = Ledger(read_database_url(url))
-    ledger.open_to_write()
-    ledger.close()
-    if replica:
-        rows(postgres_url, f"INSERT INTO replicas VALUES ('other', {2**53}) RETURNING 1")
-
-    done = commands_with_edgegap.run("push", IMAGE, "--wait", "--timeout", "4")
-
-    assert done.exit_code == 6, done.output
-    assert "/v2/deployments" in [call.path for call in sandbox.calls]
-    assert ("DELETE" in _writes(sandbox)) is not replica
-    until(lambda: bool(sandbox.deployments.active()) is replica)
