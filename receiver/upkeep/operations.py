@@ -4,11 +4,13 @@ The page, the API and the commands call these, also a command without a running 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import astuple
 
 from receiver import metrics
 from receiver.config.settings import LiveSettings
@@ -18,7 +20,7 @@ from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.deliveries import COMMAND, RecordedDelivery
-from receiver.ledger.gates import open_gate
+from receiver.ledger.gates import open_gate, probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.transaction import Tx
@@ -30,10 +32,11 @@ from receiver.rules.rule import Rule
 from receiver.timestamps import Time
 from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.channels import pause_repository
-from receiver.upkeep.replay import ReplayedDeliveries, replay_selected
+from receiver.upkeep.replay import ReplayedDeliveries, replay_selected, selected
 
 PATIENCE_SECONDS = 5.0
 MOST_NAMED = 20
+MOST_AT_ONCE = 100
 PausedSince = Annotated[
     dict[str, Time], described("Since when each repository is paused; * is all repositories.")
 ]
@@ -62,15 +65,37 @@ async def dismiss(
 
     `everything`: also close all parked registrations, or all with this reason if it is given.
     """
+    by = str(asker)
+    parts: list[Changed] = [Changed((), (), (), ())]
 
-    def write(tx: Tx) -> Changed:
-        chosen = [*ids, *(parked_ids(tx, reason) if everything else ())]
-        return dismiss_parked(tx, chosen, str(asker))
+    def note(part: Changed) -> None:
+        parts.append(part)
+        metrics.count_closed(Outcome.DISMISSED, len(part.registrations))
+        _log("dismissed", asker, part)
 
-    changed = await ledger.write(write)
-    metrics.count_closed(Outcome.DISMISSED, len(changed.registrations))
-    _log("dismissed", asker, changed)
-    return changed
+    for some in _in_parts(ids):
+        note(await ledger.write(partial(dismiss_parked, identities=some, by=by)))
+    after: str | None = "" if everything else None
+    while after is not None:
+        part, after = await ledger.write(partial(_dismiss_next, reason=reason, after=after, by=by))
+        note(part)
+    return Changed(*(tuple(chain(*lists)) for lists in zip(*map(astuple, parts), strict=True)))
+
+
+def _dismiss_next(tx: Tx, *, reason: str | None, after: str, by: str) -> tuple[Changed, str | None]:
+    """Close the next parked registrations after this one; return the last of them, None at the end.
+
+    There may be a hundred thousand: in one transaction no push would be accepted meanwhile.
+    """
+    some = parked_ids(tx, reason, after=after, most=MOST_AT_ONCE)
+    return dismiss_parked(tx, some, by), some[-1] if some else None
+
+
+def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the ids in parts, each of which is one transaction: accepts go on in between."""
+    chosen = list(dict.fromkeys(ids))
+    for first in range(0, len(chosen), MOST_AT_ONCE):
+        yield chosen[first : first + MOST_AT_ONCE]
 
 
 async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
@@ -154,8 +179,17 @@ class Manual(msgspec.Struct, frozen=True):
     ) -> ReplayedDeliveries:
         """Replay these deliveries, all parked deliveries, or all since then (epoch ms)."""
         rules = self.current.settings.rules
-        done = await self.ledger.write(
-            lambda tx: replay_selected(tx, rules, ids, parked=parked, since=since)
+        await self.ledger.write(probe_now)  # a person may have fixed the cause, such as the token
+        chosen = await self.ledger.read(lambda tx: selected(tx, ids, parked=parked, since=since))
+        parts = [
+            await self.ledger.write(
+                partial(replay_selected, rules=rules, chosen={one: chosen[one] for one in some})
+            )
+            for some in _in_parts(list(chosen))
+        ]
+        done = ReplayedDeliveries(
+            tuple(one for part in parts for one in part.replayed),
+            tuple(one for part in parts for one in part.missing),
         )
         self.forget()
         if done.replayed:

@@ -33,7 +33,6 @@ from receiver.ledger.deliveries import (
     rule_again,
     supersede,
 )
-from receiver.ledger.gates import probe_now
 from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import is_under_way, last_run, plan_run
@@ -128,15 +127,19 @@ def replay(
     return Replayed(delivery, ruling.verdict, _word(ruling.reason), sentence, opened)
 
 
-def replay_selected(
-    tx: Tx, rules: Sequence[Rule], ids: Iterable[str], *, parked: bool, since: int | None
-) -> ReplayedDeliveries:
-    """Replay these, all parked or all later deliveries."""
-    probe_now(tx)  # a person may have fixed the cause, such as the token
+def selected(tx: Tx, ids: Iterable[str], *, parked: bool, since: int | None) -> dict[str, bool]:
+    """Return these, all parked or all later deliveries, and whether a person named each."""
     chosen = dict.fromkeys(ids, True)
     if parked or since is not None:
         for identity in queries.deliveries_to_replay(tx, parked=parked, since=since):
             chosen.setdefault(identity, False)
+    return chosen
+
+
+def replay_selected(
+    tx: Tx, rules: Sequence[Rule], chosen: Mapping[str, bool]
+) -> ReplayedDeliveries:
+    """Replay deliveries, each with whether a person named it."""
     found = {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
     return ReplayedDeliveries(
         replayed=tuple(one for one in found.values() if one is not None),

@@ -6,7 +6,7 @@ from receiver.ledger.deletions import begin_deletion, end_deletion
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.rules.rule import Rule
-from receiver.upkeep.replay import Replayed, replay_selected
+from receiver.upkeep.replay import Replayed, replay_selected, selected
 from tests.support.ledger_work import finish, pushed, write
 from tests.support.receiver_process import APP, REPOSITORY
 
@@ -31,7 +31,7 @@ def deliveries(ledger: Ledger) -> dict[str, str]:
 
 def replayed(ledger: Ledger, *ids: str, since: int | None = None) -> dict[str, Replayed]:
     def replay(tx: Tx) -> tuple[Replayed, ...]:
-        return replay_selected(tx, [RULE], ids, parked=False, since=since).replayed
+        return replay_selected(tx, [RULE], selected(tx, ids, parked=False, since=since)).replayed
 
     return {one.delivery: one for one in write(ledger, replay)}
 
