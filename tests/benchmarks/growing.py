@@ -4,19 +4,26 @@ import contextlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 from sqlalchemy import make_url
 
+from receiver.config.settings import Settings
+from receiver.ledger.gates import ALL, resume
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_deliveries
+from receiver.ledger.registrations import Claimed, claim, settle
+from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
+from receiver.pipeline.finishing import apply_side_effects
+from receiver.reasons import Reason, State
 from receiver.signing import ApiToken, ApiTokenSigner
 from tests.benchmarks.bodies import SMALL_BYTES
 from tests.benchmarks.filling import fill
-from tests.benchmarks.growth import RULES, claiming, milliseconds
+from tests.benchmarks.growth import RULES, TIMES, claiming, milliseconds
 from tests.benchmarks.machine import cpu_seconds
 from tests.benchmarks.table import Line, Part, at_most, median, ratio_in_rounds, turned
 from tests.benchmarks.targets import Target, ours, sandbox
@@ -27,11 +34,13 @@ SIZES = tuple(
     int(size) for size in os.environ.get("BENCHMARK_SIZES", "1000 100000 1000000").split()
 )
 ACCEPT_GOAL = 1.3
+PARKING_GOAL = 2.0
 BRIEF_SECONDS = 1.0
 CONFIG = RULE + RULES
 FAR_AHEAD_MS = 10**14
 MS = 1000.0
 MICRO = 1_000_000
+OWNER = "growing"
 
 Figures = dict[int, list[float]]
 
@@ -42,6 +51,7 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         (folder / str(size)).mkdir()
         fill(folder / str(size) / "receiver.db", size)
     claims: Figures = defaultdict(list)
+    parkings: Figures = defaultdict(list)
     bites: Figures = defaultdict(list)
     lists: Figures = defaultdict(list)
     spent: Figures = defaultdict(list)
@@ -50,6 +60,7 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
     for turn in range(rounds):
         for size in turned(SIZES, turn):
             claims[size].append(claiming(folder / str(size) / "receiver.db"))
+            parkings[size].append(_parking(folder / str(size) / "receiver.db"))
             bites[size].append(_purging(folder / str(size) / "receiver.db"))
     with contextlib.ExitStack() as stack:
         edgegap = stack.enter_context(sandbox())
@@ -60,7 +71,9 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         for turn in range(rounds):
             for size in turned(SIZES, turn):
                 lists[size].append(_listing(targets[size]))
-        # The load adds some ten thousand to each: it is brief, and the smallest begins again.
+        # The load adds some ten thousand to each: it is brief, and the smallest begins again. All
+        # are paused, so these are accepts alone: what the work costs, which they wait for while it
+        # writes, is measured by itself above.
         brief = min(seconds, BRIEF_SECONDS)
         del targets[SIZES[0]]
         for turn in range(rounds):
@@ -78,6 +91,7 @@ def growing(folder: Path, *, rounds: int, seconds: float) -> list[Part]:
         _part("CPU for an accept", spent, "ms", ACCEPT_GOAL),
         _part("Time for an accept at 64 connections", rates, "µs"),
         _part("Claim of four", claims, "ms"),
+        _part("Result of one that parks, without its commit", parkings, "ms", PARKING_GOAL),
         _part("List of 100", lists, "ms"),
         _part("Purge of 500, without its commit", bites, "ms"),
     ]
@@ -116,18 +130,45 @@ def _listing(target: Target) -> float:
         return milliseconds(ask)
 
 
+def _parking(path: Path) -> float:
+    """The writing of a result that parks: no push is accepted meanwhile."""
+    result = Result(State.PARKED, reason=Reason.NOT_AMD64, sentence="It is for another platform.")
+
+    def park(tx: Tx, claimed: Claimed) -> None:
+        assert settle(tx, claimed, OWNER, result)
+        apply_side_effects(tx, Settings(), claimed, result)
+
+    def one(tx: Tx) -> Callable[[], None]:
+        resume(tx, ALL)
+        (claimed,) = claim(tx, owner=OWNER, most=1)
+        return partial(park, tx, claimed)
+
+    return _taken_back(path, one)
+
+
 def _purging(path: Path) -> float:
-    """One bite, taken back each time, so that the smallest ledger has something to purge, too."""
+    """One bite; taken back, so that the smallest ledger has something to purge, too."""
+
+    def bite(tx: Tx) -> None:
+        assert purge_deliveries(tx, FAR_AHEAD_MS) == 500
+
+    return _taken_back(path, lambda tx: partial(bite, tx))
+
+
+def _taken_back(path: Path, prepare: Callable[[Tx], Callable[[], None]]) -> float:
+    """The median time of what `prepare` returns; each run is taken back."""
     ledger = Ledger(make_url(f"sqlite:///{path}"))
     ledger.open_to_write()
+    took = []
     try:
         with ledger._write_engine.connect() as connection:
-
-            def bite() -> None:
+            for _ in range(TIMES):
                 taken_back = connection.begin()
-                assert purge_deliveries(Tx(connection), FAR_AHEAD_MS) == 500
+                run = prepare(Tx(connection))
+                began = time.perf_counter()
+                run()
+                took.append((time.perf_counter() - began) * MS)
                 taken_back.rollback()
-
-            return milliseconds(bite)
     finally:
         ledger.close()
+    return median(took)

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import make_url
 
+from receiver.ledger.gates import ALL, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim
 from tests.benchmarks.filling import REPOSITORIES, app_of, fill
@@ -108,7 +109,10 @@ def asked(receiver: ReceiverProcess, middle: str) -> dict[str, float]:
 
 
 def claiming(path: Path) -> float:
-    """The time of one claim of four, on disk; what was claimed is put back in between."""
+    """The time of one claim of four, on disk; what was claimed is put back in between.
+
+    So is the pause: a receiver over this ledger works on nothing.
+    """
     ledger = Ledger(make_url(f"sqlite:///{path}"))
     ledger.open_to_write()
     took = []
@@ -120,6 +124,7 @@ def claiming(path: Path) -> float:
             took.append((time.perf_counter() - began) * 1000)
             assert len(claimed) == 4
             asyncio.run(ledger.write(lambda tx: tx.run(PUT_BACK).close()))
+        asyncio.run(ledger.write(lambda tx: pause(tx, ALL)))
     finally:
         ledger.close()
     return statistics.median(took)
