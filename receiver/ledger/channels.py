@@ -18,6 +18,7 @@ MOVE = "m"
 PUSH = "push"  # the action of a move that no person ordered
 MOST_MOVES = 20
 HISTORY_MOVES = 200  # that are looked through for an image to return to
+HISTORY_CLOSED = 200  # whose requests may still explain what Edgegap has
 UNDOING = frozenset({"rollback", "restore"})  # moves that put an earlier image back
 
 _HOLDS = """SELECT t.repository, t.tag, t.push_time, t.registration_id FROM targets t
@@ -31,16 +32,17 @@ FIRST_REPORT = """SELECT min(CASE WHEN d.source <> 'webhook' AND d.pushed_at < d
   FROM led_to l JOIN deliveries d ON d.id = l.delivery_id WHERE l.registration_id = """
 _REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,
   coalesce(({first} r.id), r.created_at) AS reported_at
- FROM registrations r
- WHERE r.app = :app AND r.version = :name AND r.mode = 'channel' AND {which}
+ FROM {which} r
+ WHERE r.mode = 'channel'
   AND EXISTS (SELECT 1 FROM requests a WHERE a.registration_id = r.id
    AND a.method IN ('POST', 'PATCH') AND a.effect <> 'none') ORDER BY r.id DESC"""
-_ASKED = _REQUESTS.format(first=FIRST_REPORT, which="r.state <> 'done'")
-# What a person closed, and what was superseded: in the words of the index `registrations_done`.
-_CLOSED = _REQUESTS.format(
-    first=FIRST_REPORT,
-    which="r.state = 'done' AND r.id > :last AND r.outcome IN ('dismissed', 'superseded')",
-)
+_OF_CHANNEL = "(SELECT * FROM registrations WHERE app = :app AND version = :name AND {which})"
+_ASKED = _REQUESTS.format(first=FIRST_REPORT, which=_OF_CHANNEL.format(which="state <> 'done'"))
+# What a person closed, and what was superseded, the newest ones: all that come while a channel is
+# held are. In the words of the index `registrations_done`.
+_NEWEST_CLOSED = f"""state = 'done' AND id > :last
+ AND outcome IN ('dismissed', 'superseded') ORDER BY id DESC LIMIT {HISTORY_CLOSED}"""
+_CLOSED = _REQUESTS.format(first=FIRST_REPORT, which=_OF_CHANNEL.format(which=_NEWEST_CLOSED))
 _MAKE = "INSERT INTO channels (app, name) VALUES (:app, :name) ON CONFLICT DO NOTHING"
 _ORDER = """UPDATE channels SET ordered = :ordered, action = :action, source = :source
  WHERE app = :app AND name = :name"""
@@ -72,8 +74,10 @@ _CLOSED_REPORT = """INSERT INTO channel_reports (app, channel, repository, tag, 
  SELECT app, version, repository, tag, digest, push_time, id FROM registrations
   WHERE id = :id AND mode = 'channel' AND state = 'done'
  ON CONFLICT DO NOTHING"""
-_FORGET = """DELETE FROM channel_reports WHERE registration_id IN (
-  SELECT r.id FROM registrations r JOIN led_to l ON l.registration_id = r.id
+_FORGET = """DELETE FROM channel_reports
+ WHERE (app, channel, repository, tag, registration_id) IN (
+  SELECT r.app, r.version, r.repository, r.tag, r.id
+   FROM registrations r JOIN led_to l ON l.registration_id = r.id
    WHERE l.delivery_id = :delivery AND r.mode = 'channel' AND r.outcome = 'dismissed')"""
 _MOVED = """INSERT INTO channel_moves (id, app, channel, at, from_repository, from_tag, repository,
   tag, digest, push_time, action, source, rule, registration_id)

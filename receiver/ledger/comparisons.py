@@ -6,7 +6,8 @@ import msgspec
 
 from receiver import backoff
 from receiver.images import ImageReference
-from receiver.ledger.channels import make_channel, read_channel_state
+from receiver.ledger.channels import MOVE, make_channel, read_channel_state
+from receiver.ledger.ids import first_id
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome
 from receiver.rules.channel_order import ChannelState
@@ -40,7 +41,8 @@ _LATE = """SELECT DISTINCT r.repository, r.tag FROM requests a
   JOIN registrations r ON r.id = a.registration_id
  WHERE a.at > :since AND a.method = 'PATCH' AND r.app = :app AND r.version = :name
   AND (a.effect = 'unknown' OR (a.effect = 'done' AND NOT EXISTS (
-   SELECT 1 FROM channel_moves m WHERE m.registration_id = r.id)))"""
+   SELECT 1 FROM channel_moves m WHERE m.app = r.app AND m.channel = r.version
+    AND m.id >= :first AND m.registration_id = r.id)))"""
 DISABLED = "a disabled version"  # what Edgegap has, if the image is right
 
 
@@ -120,7 +122,8 @@ def came_late(tx: Tx, app: str, name: str) -> list[ImageReference]:
 
     Those without a definite answer, and those after which Edgegap did not show the image.
     """
-    rows = tx.run(_LATE, app=app, name=name, since=tx.now - LATE_MS)
+    since = tx.now - LATE_MS
+    rows = tx.run(_LATE, app=app, name=name, since=since, first=first_id(MOVE, since))
     return [ImageReference(repository=row.repository, tag=row.tag) for row in rows]
 
 

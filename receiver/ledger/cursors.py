@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from receiver.ledger.targets import STRETCH
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 
@@ -15,13 +16,16 @@ _BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
 _MOVE = """UPDATE cursors SET
   since = CASE WHEN since > :since AND since <= :farthest THEN since ELSE :since END,
   ran_at = :now, succeeded_at = :now, problem = '' WHERE repository = :repository"""
-_KNOWN_DIGEST = """SELECT 1 FROM deliveries
-  WHERE repository = :repository AND tag = :tag AND digest = :digest
- UNION ALL SELECT 1 FROM registrations
-  WHERE repository = :repository AND tag = :tag AND digest = :digest LIMIT 1"""
+# Of a tag that is pushed again and again the newest are searched.
+_NEWEST = f"""SELECT * FROM {{table}} WHERE repository = :repository AND tag = :tag {{which}}
+ ORDER BY id DESC LIMIT {STRETCH}"""  # noqa: S608 - our words
+_DELIVERIES = _NEWEST.format(table="deliveries", which="")
+_REGISTRATIONS = _NEWEST.format(table="registrations", which="AND digest IS NOT NULL")
+_KNOWN_DIGEST = f"""SELECT 1 FROM ({_DELIVERIES}) d WHERE d.digest = :digest
+ UNION ALL SELECT 1 FROM ({_REGISTRATIONS}) r WHERE r.digest = :digest LIMIT 1"""  # noqa: S608 - our words
 # Docker Hub's webhooks contain no digest, and their times are in whole seconds.
-_KNOWN_BY_TIME = """SELECT 1 FROM deliveries d WHERE d.repository = :repository AND d.tag = :tag
-  AND coalesce(d.pushed_at, d.received_at) >= :second"""
+_KNOWN_BY_TIME = f"""SELECT 1 FROM ({_DELIVERIES}) d
+ WHERE coalesce(d.pushed_at, d.received_at) >= :second"""  # noqa: S608 - our words
 _LEARNED_NO_DIGEST = """ AND d.digest IS NULL AND NOT EXISTS (SELECT 1 FROM led_to l
    JOIN registrations r ON r.id = l.registration_id
    WHERE l.delivery_id = d.id AND r.digest IS NOT NULL)"""

@@ -8,7 +8,7 @@ import msgspec
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
 from receiver.ledger.approvals import wait_for_other_image
-from receiver.ledger.targets import is_new_push
+from receiver.ledger.targets import STRETCH, is_new_push
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Mode
@@ -22,8 +22,9 @@ REGISTRATION = "r"
 _OPEN = """SELECT id, state, by_hand, digest, push_time FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND mode = :mode AND state <> 'done' {lock}"""
+# Of the targets, in the words of the index `targets_by_push_time`.
 _LATEST = """SELECT max(push_time) FROM (
- SELECT push_time FROM targets WHERE app = :app
+ SELECT max(push_time) AS push_time FROM targets WHERE app = :app AND push_time > 0
  UNION ALL SELECT push_time FROM registrations WHERE app = :app AND state <> 'done') pushes"""
 # In the words of the index `deliveries_ahead`, which is empty unless a clock was wrong.
 _AHEAD = f"d.pushed_at > d.received_at + {MOST_AHEAD_MS}"
@@ -59,11 +60,13 @@ _JOIN = """UPDATE registrations SET rule = :rule, updated_at = :now,
   push_time = CASE WHEN push_time < :push_time THEN :push_time ELSE push_time END,
   look_again = CASE WHEN state = 'working' THEN true ELSE look_again END
  WHERE id = :id"""
-_PUSHED_AT = """SELECT max(coalesce(pushed_at, received_at)) FROM deliveries
- WHERE repository = :repository AND tag = :tag AND source <> :command"""
+_PUSHED_AT = f"""SELECT max(coalesce(pushed_at, received_at)) FROM (
+ SELECT pushed_at, received_at FROM deliveries
+  WHERE repository = :repository AND tag = :tag AND source <> :command
+  ORDER BY id DESC LIMIT {STRETCH}) newest"""  # noqa: S608 - our words
 _NEWER = """SELECT 1 FROM targets t JOIN registrations r ON r.id = t.registration_id
   WHERE t.app = :app AND t.version <> :version AND t.mode = 'create' AND NOT t.by_hand
-   AND r.rule = :rule AND t.push_time > :push_time
+   AND r.rule = :rule AND t.push_time > :push_time AND t.push_time > 0
  UNION ALL SELECT 1 FROM registrations
   WHERE app = :app AND version <> :version AND mode = 'create' AND state <> 'done'
    AND NOT by_hand AND rule = :rule AND push_time > :push_time LIMIT 1"""

@@ -7,21 +7,29 @@ import msgspec
 
 from receiver.ledger.channels import note_closed
 from receiver.ledger.deliveries import COMMAND
+from receiver.ledger.schema import SUCCEEDED
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, ChangedRegistration, read_view
+from receiver.reasons import REASONS
 from receiver.rules.closing import Ended, is_closed_by
 from receiver.rules.rule import Mode
 
+EVERYTHING = 2**31
+IN_IMAGE = ", ".join(f"'{reason}'" for reason, explained in REASONS.items() if explained.in_image)
 _COLUMNS = "id, rule, app, version, tag, mode, push_time, reason"
+# In the words of the indexes `registrations_open` and `registrations_parked`.
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
- WHERE state = 'parked' AND ((app = :app AND version = :version) OR rule = :rule) ORDER BY id"""  # noqa: S608 - our words
+ WHERE app = :app AND version = :version AND state <> 'done' AND state || '' = 'parked'
+ UNION SELECT {_COLUMNS} FROM registrations
+ WHERE rule = :rule AND state = 'parked' AND reason IN ({IN_IMAGE}) ORDER BY id"""  # noqa: S608 - our words
+# The newest one is among those of the last second that has one, which an index by push time ends
+# with. Docker Hub's times are whole seconds; within one the id decides.
 _SUCCESS = f"""SELECT {_COLUMNS} FROM registrations
- WHERE state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed') AND {{which}}
- ORDER BY push_time / 1000 DESC, id DESC LIMIT 1"""  # noqa: S608 - our words
-_SUCCESSES = (
-    _SUCCESS.format(which="app = :app AND version = :version AND mode = :mode"),
-    _SUCCESS.format(which="rule = :rule AND mode = 'create'"),
-)
+ WHERE {SUCCEEDED} AND {{which}} AND push_time >= (
+  SELECT max(push_time) / 1000 * 1000 FROM registrations WHERE {SUCCEEDED} AND {{which}})
+ ORDER BY id DESC LIMIT 1"""  # noqa: S608 - our words
+_OF_TARGET = _SUCCESS.format(which="app = :app AND version = :version AND mode = :mode")
+_OF_RULE = _SUCCESS.format(which="rule = :rule AND mode = 'create'")
 _CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sentence = :sentence,
   finished_at = :now, updated_at = :now WHERE id = :id AND state = 'parked'"""
 _NAMED = """SELECT id FROM registrations WHERE id = :id
@@ -30,7 +38,7 @@ _COUNTS = """SELECT reason, count(*) AS alike FROM registrations WHERE state = '
  GROUP BY reason ORDER BY count(*) DESC, reason"""
 _NEWEST = """SELECT app, version FROM registrations WHERE state = 'parked' AND reason = :reason
  ORDER BY id DESC LIMIT :most"""
-_PARKED = "SELECT id FROM registrations WHERE state = 'parked'"
+_PARKED = "SELECT id FROM registrations WHERE state = 'parked' AND id > :after"
 _DISMISS = """UPDATE registrations SET state = 'done', outcome = 'dismissed', dismissed_at = :now,
   dismissed_by = :by, updated_at = :now WHERE id = :id AND state = 'parked'
  RETURNING id, app, version, reason"""
@@ -50,7 +58,7 @@ _ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - ou
 
 
 def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Ended]:
-    """Return what is parked of this target or under this rule."""
+    """Return what is parked of this target, or under this rule because of its image."""
     rows = tx.run(_BESIDE, rule=rule, app=app, version=version).mappings()
     return [_ended(row) for row in rows]
 
@@ -70,10 +78,11 @@ def close_parked(tx: Tx, identities: Iterable[str], tag: str) -> None:
         note_closed(tx, identity)
 
 
-def parked_ids(tx: Tx, reason: str | None) -> list[str]:
-    """Return the ids of all that is parked, or of all that is parked for this reason."""
-    wanted, named = ("", {}) if reason is None else (" AND reason = :reason", {"reason": reason})
-    return [str(row.id) for row in tx.run(f"{_PARKED}{wanted} ORDER BY id", **named)]
+def parked_ids(tx: Tx, reason: str | None, *, after: str = "", most: int = EVERYTHING) -> list[str]:
+    """Return the next ids of what is parked, or of what is parked for this reason."""
+    which = f"{_PARKED}{'' if reason is None else ' AND reason = :reason'}"
+    rows = tx.run(f"{which} ORDER BY id LIMIT :most", reason=reason, after=after, most=most)
+    return [str(row.id) for row in rows]
 
 
 class ParkedAlike(msgspec.Struct, frozen=True):
@@ -128,7 +137,7 @@ def later_success(tx: Tx, identity: str) -> Ended | None:
     """Return the success that closes this parked registration, None if it stays open."""
     parked = _ended(tx.run(_ONE, id=identity).mappings().one())
     named = {"rule": parked.rule, "app": parked.app, "version": parked.version}
-    for sql in _SUCCESSES:
+    for sql in (_OF_TARGET, _OF_RULE):
         found = tx.run(sql, **named, mode=parked.mode.value).mappings().first()
         if found is not None and is_closed_by(parked, success := _ended(found)):
             return success

@@ -27,9 +27,8 @@ _DELIVERIES = """DELETE FROM deliveries WHERE id IN (
      AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))
   ORDER BY d.id LIMIT :most)"""
 _REQUESTS = """DELETE FROM requests WHERE (registration_id, attempt, step) IN (
- SELECT a.registration_id, a.attempt, a.step FROM requests a
-  JOIN registrations r ON r.id = a.registration_id
-  WHERE a.at < :before AND r.state = 'done'
+ SELECT a.registration_id, a.attempt, a.step FROM requests a CROSS JOIN registrations r
+  WHERE r.id = a.registration_id AND a.at < :before AND r.state || '' = 'done'
    AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
 _DELETIONS = """DELETE FROM deletions WHERE id IN (
  SELECT id FROM deletions WHERE id < :bound AND ended_at < :before ORDER BY id LIMIT :most)"""
@@ -42,10 +41,12 @@ _TRIALS = """DELETE FROM trials WHERE id IN (
   AND NOT EXISTS (SELECT 1 FROM channel_moves m
    WHERE m.app = x.app AND m.repository = x.repository AND m.tag = x.tag)
   ORDER BY x.id LIMIT :most)"""
-_SENT = """DELETE FROM sent_settings WHERE (app, version) IN (
- SELECT t.app, t.version FROM targets t
-  JOIN sent_settings s ON s.app = t.app AND s.version = t.version
-  WHERE t.deleted_at < :before ORDER BY t.app, t.version LIMIT :most)"""
+_SENT_WINDOW = """SELECT app, version FROM sent_settings WHERE (app, version) > (:app, :version)
+ ORDER BY app, version LIMIT :most"""
+_SENT = """DELETE FROM sent_settings
+ WHERE (app, version) > (:app, :version) AND (app, version) <= (:last_app, :last_version)
+  AND EXISTS (SELECT 1 FROM targets t WHERE t.app = sent_settings.app
+   AND t.version = sent_settings.version AND t.deleted_at < :before)"""
 _WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
  ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
@@ -107,21 +108,33 @@ def purge_trials(tx: Tx, before: int) -> int:
     return tx.run(_TRIALS, bound=bound, before=before, most=BITE).rowcount
 
 
-def purge_sent_settings(tx: Tx, before: int) -> int:
-    """Delete a bite of the settings of versions that were deleted before then (epoch ms)."""
-    return tx.run(_SENT, before=before, most=BITE).rowcount
+def purge_sent_settings(
+    tx: Tx, before: int, after: tuple[str, str] | None = None
+) -> tuple[str, str] | None:
+    """Delete the settings of versions that were deleted before then (epoch ms) among the next.
+
+    `after` is an app and a version. Returns those to go on from, None at the end.
+    """
+    app, version = after or ("", "")
+    window = tx.run(_SENT_WINDOW, app=app, version=version, most=BITE).all()
+    if not window:
+        return None
+    last = str(window[-1].app), str(window[-1].version)
+    ends = {"app": app, "version": version, "last_app": last[0], "last_version": last[1]}
+    tx.run(_SENT, **ends, before=before)
+    return last
 
 
-def purge_registrations(tx: Tx, before: int, after: str) -> str | None:
+def purge_registrations(tx: Tx, before: int, after: str | None = None) -> str | None:
     """Delete what may go among the next registrations after that id.
 
     Returns the id to go on from, None when all that are old enough have been looked at.
     """
     bound = _bound(tx, REGISTRATION, "registrations", before)
-    window = [row.id for row in tx.run(_WINDOW, after=after, bound=bound, most=BITE)]
+    window = [row.id for row in tx.run(_WINDOW, after=after or "", bound=bound, most=BITE)]
     if not window:
         return None
-    tx.run(_REGISTRATIONS, after=after, last=window[-1])
+    tx.run(_REGISTRATIONS, after=after or "", last=window[-1])
     return str(window[-1])
 
 

@@ -16,6 +16,7 @@ from receiver.ledger.ids import first_id
 from receiver.ledger.links import refused_links
 from receiver.ledger.schema import deletions, deliveries, led_to, registrations, requests
 from receiver.ledger.stats import count_overwritten, has_targets, newest_version
+from receiver.ledger.targets import STRETCH
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import shown_run
 from receiver.ledger.views import (
@@ -216,7 +217,8 @@ def _later_deletion(column: ColumnElement[Any]) -> ColumnElement[Any]:
     d, r = deletions.c, registrations.c
     ended_well = and_(r.state == State.DONE.value, r.outcome.in_(ENDED_WELL))
     later = and_(d.app == r.app, d.version == r.version, d.ended_at >= r.finished_at)
-    query = select(column).where(d.deleted, later, ended_well).order_by(d.id).limit(1)
+    done = text("deletions.deleted")  # in the words of the index `deletions_of_target`
+    query = select(column).where(done, later, ended_well).order_by(d.id).limit(1)
     return query.correlate(registrations).scalar_subquery()
 
 
@@ -326,7 +328,6 @@ def _requests_of(tx: Tx, registration: str) -> list[SentRequest]:
 
 PICTURED = 50
 MOST_PARKED = 20
-STRETCH = 500  # at most this many of a repository's newest deliveries are searched
 
 # Manual moves, trials and restored channels are recorded with a sentence, and pushes without one.
 _NEWEST_OF_RULE = f"""SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration

@@ -57,6 +57,9 @@ deliveries = Table(
     _partial("deliveries_not_accepted", "verdict", "id", where="verdict <> 'accepted'"),
 )
 
+# How a registration ends that closes what was parked before it.
+SUCCEEDED = "state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed')"
+
 # The work that makes one image reference one Edgegap version. No settings: they are in the rule.
 registrations = Table(
     "registrations",
@@ -116,9 +119,14 @@ registrations = Table(
     ),
     _partial("registrations_begun", "app", "attempts", where="attempts > 0 AND state <> 'done'"),
     Index("registrations_by_state", "state", "id"),
-    _partial("registrations_digests", "repository", "tag", where="digest IS NOT NULL"),
+    _partial("registrations_digests", "repository", "tag", "id", where="digest IS NOT NULL"),
     _partial("registrations_overwritten", "id", where="overwritten"),
     _partial("registrations_done", "app", "version", "id", where="state = 'done'"),
+    _partial("registrations_succeeded", "app", "version", "mode", "push_time", where=SUCCEEDED),
+    _partial(
+        "registrations_created", "rule", "push_time", where=f"mode = 'create' AND {SUCCEEDED}"
+    ),
+    _partial("registrations_parked", "rule", "reason", where="state = 'parked'"),
 )
 
 # Which delivery led to which registration.
@@ -153,6 +161,9 @@ requests = Table(
 # The versions that retention counts.
 COUNTED = "mode = 'create' AND created_here AND NOT by_hand AND deleted_at IS NULL"
 
+# All of them. It is a condition so that SQLite takes this index where a query has it, only.
+DATED = "push_time > 0"
+
 # What each target holds.
 targets = Table(
     "targets",
@@ -180,6 +191,7 @@ targets = Table(
     ),
     _partial("targets_live", "app", "version", where="deleted_at IS NULL"),
     _partial("targets_counted", "app", "push_time", where=COUNTED),
+    _partial("targets_by_push_time", "app", "push_time", where=DATED),
 )
 
 # What a channel follows, beside what it holds in `targets`. A hold lasts while `held_at` is set.
@@ -224,6 +236,7 @@ channel_moves = Table(
     Column("rule", Text, nullable=False),
     Column("registration_id", Text, nullable=False),
     Index("channel_moves_by_channel", "app", "channel", "id"),
+    Index("channel_moves_by_image", "app", "repository", "tag"),
 )
 
 # What was reported to a channel of each tag, moved or not: a repeated report moves nothing.
@@ -350,7 +363,7 @@ deletions = Table(
     Column("until_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("deleted", Boolean),
-    Index("deletions_by_target", "app", "version", "id"),
+    _partial("deletions_of_target", "app", "version", "id", where="deleted"),
     Index("deletions_by_app", "app", "id"),
     _partial("deletions_under_way", "app", "version", unique=True, where="ended_at IS NULL"),
 )

@@ -16,10 +16,12 @@ _NOTE = """INSERT INTO sent_settings (app, version, registration_id, at, setting
  WHERE NOT :planned_again OR sent_settings.registration_id <> excluded.registration_id"""
 _LINK = "UPDATE sent_settings SET settings = :settings WHERE app = :app AND version = :version"
 _OF = "SELECT at, settings FROM sent_settings WHERE app = :app AND version = :version"
-_PREVIOUS = """SELECT t.version FROM targets t
- JOIN sent_settings s ON s.app = t.app AND s.version = t.version
- WHERE t.app = :app AND t.repository = :repository AND t.mode = :mode AND t.version <> :version
- ORDER BY t.made_at DESC, t.updated_at DESC, t.version DESC LIMIT 1"""
+# By the index `targets_by_push_time`: SQLite reads the tables of a CROSS JOIN in this order.
+_PREVIOUS = """SELECT t.version FROM targets t CROSS JOIN sent_settings s
+ WHERE s.app = t.app AND s.version = t.version
+  AND t.app = :app AND t.repository = :repository AND t.mode = :mode AND t.version <> :version
+  AND t.push_time > 0
+ ORDER BY t.push_time DESC, t.version DESC LIMIT 1"""
 
 
 class Sent(msgspec.Struct, frozen=True):

@@ -24,8 +24,10 @@ _OPEN = """SELECT state, count(*) AS many FROM registrations
 _OLDEST = """SELECT min(created_at) FROM registrations
  WHERE state IN ('queued', 'waiting', 'working')
   AND coalesce(waiting_reason, '') NOT IN ('needs_trial', 'needs_approval')"""
-_LAST = """SELECT max(finished_at) FROM (SELECT finished_at FROM registrations
-  WHERE state = 'done' AND outcome IN ('created', 'updated') ORDER BY id DESC LIMIT 100) newest"""
+_LAST = """SELECT max(at) FROM (
+ SELECT max(made_at) AS at FROM targets
+  WHERE made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL
+ UNION ALL SELECT at FROM (SELECT at FROM channel_moves ORDER BY id DESC LIMIT 1) moved) success"""
 _WAITING = """SELECT waiting_reason, count(*) AS held, min(waiting_since) AS since,
   min(due_at) AS next_try FROM registrations WHERE state = 'waiting' GROUP BY waiting_reason"""
 _NEWEST = """SELECT t.app, t.version, t.made_at AS created_at,

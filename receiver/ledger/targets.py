@@ -23,13 +23,16 @@ _HOLDS = """INSERT INTO targets (app, version, mode, repository, tag, digest, pu
   created_here = CASE WHEN excluded.created_here THEN true ELSE targets.created_here END,
   made_at = CASE WHEN excluded.created_here THEN excluded.made_at ELSE targets.made_at END,
   deleted_at = CASE WHEN excluded.created_here THEN NULL ELSE targets.deleted_at END"""
+STRETCH = 500  # at most this many of the newest deliveries of a tag or a repository are searched
 # A report with a time that was not reported of the tag before; Docker Hub gives whole seconds.
 _LATER = """SELECT 1 FROM deliveries d WHERE d.id IN ({which}) AND d.source <> 'command'
   AND d.pushed_at / 1000 > (SELECT coalesce(max(coalesce(e.pushed_at, e.received_at)) / 1000, -1)
-   FROM deliveries e WHERE e.repository = d.repository AND e.tag = d.tag AND e.id < d.id) LIMIT 1"""
+   FROM (SELECT pushed_at, received_at FROM deliveries
+    WHERE repository = d.repository AND tag = d.tag AND id < d.id ORDER BY id DESC LIMIT {most}) e)
+ LIMIT 1"""
 _ONE, _OF_REGISTRATION = (
-    _LATER.format(which=":id"),
-    _LATER.format(which="SELECT delivery_id FROM led_to WHERE registration_id = :id"),
+    _LATER.format(which=which, most=STRETCH)
+    for which in (":id", "SELECT delivery_id FROM led_to WHERE registration_id = :id")
 )
 # In a query of `registrations r`: only reports led to it, none of them replayed by a person.
 BY_REPORTS = """NOT EXISTS (SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
@@ -39,8 +42,9 @@ _BY_REPORTS = f"""SELECT 1 FROM registrations r
  WHERE r.id = :id AND NOT r.replayed AND {BY_REPORTS}"""  # noqa: S608 - our words
 _REPORTED = """SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
  WHERE l.registration_id = :id AND d.source <> 'command' LIMIT 1"""
+# By the index `registrations_done`: the tag may have been pushed for many versions.
 _DIGEST = """SELECT digest FROM registrations WHERE app = :app AND version = :version
-  AND repository = :repository AND tag = :tag
+  AND repository || '' = :repository AND tag = :tag
   AND id <> :id AND state = 'done' AND outcome IN ('created', 'updated', 'unchanged')
   AND digest IS NOT NULL ORDER BY id DESC LIMIT 1"""
 

@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
 from receiver.ledger import views
-from receiver.ledger.targets import is_reported
+from receiver.ledger.targets import STRETCH, is_reported
 from receiver.ledger.transaction import Tx
 from receiver.reasons import State
 from receiver.rules.channel_order import Evidence
@@ -43,25 +43,26 @@ _NOTE = f"""UPDATE trials SET
   passed = :passed, why = :why, exit_code = :exit_code, log = :log, notes = :notes,
   stop_at = :stop_at, stopped_at = :stopped_at
  WHERE id = (SELECT id FROM trials WHERE registration_id = :registration {_CURRENT})"""  # noqa: S608
-_VERDICT = """SELECT {what} FROM trials t
- WHERE t.app = :app AND t.repository = :repository AND {which} AND t.passed IS NOT NULL
- ORDER BY t.id DESC LIMIT 1"""
-_VERDICT_OF_DIGEST = _VERDICT.format(
-    what="t.passed", which="t.digest = :digest"
-)  # whatever its tag
+# Of a digest, whatever its tag.
+_VERDICT = """SELECT passed FROM trials
+ WHERE app = :app AND repository = :repository AND digest = {digest} AND passed IS NOT NULL
+ ORDER BY id DESC LIMIT 1"""
+_VERDICT_OF_DIGEST = _VERDICT.format(digest=":digest")
 # Its registration may be purged: then its push was before the run.
 _PUSHED_AGAIN = """SELECT 1 FROM targets g
  WHERE g.app = t.app AND g.version = t.version AND g.repository = t.repository AND g.tag = t.tag
   AND g.mode = 'create' AND g.push_time / 1000 > coalesce(
     (SELECT r.push_time FROM registrations r WHERE r.id = t.registration_id), t.requested_at)
    / 1000"""
-_VERDICT_OF_TAG = _VERDICT.format(
-    what="t.passed, t.digest", which=f"t.tag = :tag AND NOT EXISTS ({_PUSHED_AGAIN})"
-)
-_LAST_OF_IT = _VERDICT.format(what="t.passed", which="t.digest = o.digest")
-_PASSED = f"""SELECT o.digest FROM trials o
- WHERE o.app = :app AND o.repository = :repository AND o.tag = :tag AND o.passed
-  AND ({_LAST_OF_IT}) GROUP BY o.digest ORDER BY max(o.id) DESC"""  # noqa: S608 - our words
+_VERDICT_OF_TAG = f"""SELECT t.passed, t.digest FROM (SELECT * FROM trials
+  WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
+  ORDER BY id DESC LIMIT {STRETCH}) t
+ WHERE NOT EXISTS ({_PUSHED_AGAIN}) ORDER BY t.id DESC LIMIT 1"""  # noqa: S608 - our words
+_PASSED = f"""SELECT o.digest FROM (SELECT id, digest FROM trials
+  WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
+  ORDER BY id DESC LIMIT {STRETCH}) o
+ WHERE ({_VERDICT.format(digest="o.digest")})
+ GROUP BY o.digest ORDER BY max(o.id) DESC"""  # noqa: S608 - our words
 _UNSTOPPED = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at,
   coalesce(t.stop_at > t.decided_at, false) AS is_kept
  FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id
@@ -80,12 +81,12 @@ _STOP = """UPDATE trials SET request_id = coalesce(request_id, :request_id),
  WHERE id = :id AND stopped_at IS NULL"""
 _STOPPED = "UPDATE trials SET stopped_at = :now WHERE id = :id AND stopped_at IS NULL"
 _TIME = """SELECT app, sum(stopped_at - requested_at) AS milliseconds FROM trials
- WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL
+ WHERE requested_at IS NOT NULL AND request_id IS NOT NULL AND stopped_at IS NOT NULL {which}
  GROUP BY app ORDER BY app"""
 # One that was requested comes first, then the older one: two never wait for each other.
 _BEFORE = """SELECT r.version FROM registrations r
- WHERE r.app = :app AND r.repository = :repository AND r.digest = :digest AND r.id <> :id
-  AND r.mode = 'trial' AND r.state <> 'done' AND r.state <> 'parked'
+ WHERE r.app = :app AND r.state <> 'done' AND r.state <> 'parked' AND r.mode = 'trial'
+  AND r.repository || '' = :repository AND r.digest = :digest AND r.id <> :id
   AND (r.id < :id OR EXISTS (SELECT 1 FROM trials t WHERE t.registration_id = r.id
    AND t.requested_at IS NOT NULL AND t.stopped_at IS NULL))
  ORDER BY r.id LIMIT 1"""
@@ -271,6 +272,12 @@ def note_stopped(tx: Tx, identity: str) -> None:
     tx.run(_STOPPED, id=identity, now=tx.now)
 
 
-def trial_time(tx: Tx) -> dict[str, int]:
-    """Return for how long the deployments of each app's trials ran, in milliseconds."""
-    return {row.app: int(row.milliseconds or 0) for row in tx.run(_TIME)}
+def was_tried(tx: Tx) -> bool:
+    """Return whether the ledger knows any trial."""
+    return tx.run("SELECT 1 FROM trials LIMIT 1").first() is not None
+
+
+def trial_time(tx: Tx, app: str | None = None) -> dict[str, int]:
+    """Return for how long the deployments of trials ran, of each app or of one, in milliseconds."""
+    rows = tx.run(_TIME.format(which="" if app is None else "AND app = :app"), app=app)
+    return {row.app: int(row.milliseconds or 0) for row in rows}

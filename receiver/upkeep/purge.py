@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from receiver.config.settings import LiveSettings
 from receiver.ledger.ledger import Ledger
@@ -21,6 +22,8 @@ from receiver.ledger.purge import (
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.periodic import PeriodicTask
+
+T = TypeVar("T")
 
 EVERY_SECONDS = 3600.0
 BETWEEN_BITES_SECONDS = 0.05  # so that other writes are not delayed
@@ -45,11 +48,12 @@ class Purge:
         """Purge everything that is old enough; return the number of deleted deliveries."""
         before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
         gone = await self._in_bites(purge_deliveries, before)
-        for purge in (purge_requests, purge_deletions, purge_trials, purge_sent_settings):
+        for purge in (purge_requests, purge_deletions, purge_trials):
             await self._in_bites(purge, before)
+        await self._in_windows(purge_sent_settings, before)
         await self._ledger.write(purge_revocations)
         if gone:
-            await self._registrations(before)
+            await self._in_windows(purge_registrations, before)
             await self._ledger.write(give_back_space)
             log.info("deliveries_purged", count=gone)
         return gone
@@ -62,9 +66,17 @@ class Purge:
             gone += bite
         return gone
 
-    async def _registrations(self, before: int) -> None:
-        after: str | None = ""
+    async def _in_windows(
+        self, purge: Callable[[Tx, int, T | None], T | None], before: int
+    ) -> None:
+        """Look at the rows in windows: most are kept, and a bite would look at all of them."""
+        after = await self._ledger.write(lambda tx: purge(tx, before, None))
         while after is not None:
-            window = partial(purge_registrations, before=before, after=after)
-            after = await self._ledger.write(window)
             await asyncio.sleep(BETWEEN_BITES_SECONDS)
+            after = await self._ledger.write(partial(_next, purge, before, after))
+
+
+def _next(
+    purge: Callable[[Tx, int, T | None], T | None], before: int, after: T, tx: Tx
+) -> T | None:
+    return purge(tx, before, after)

@@ -24,7 +24,7 @@ from receiver.ledger.trials import (
     note_stopped,
     plan_run,
     runs_left,
-    trial_time,
+    was_tried,
 )
 from receiver.logs import get_logger, log_operation
 from receiver.periodic import PeriodicTask
@@ -154,7 +154,7 @@ class TrialSweep:
         """Return whether there may be any: without, Edgegap is not called."""
         if any(rule.trial is not None for rule in self._current.settings.rules):
             return True
-        return bool(await self._ledger.read(trial_time))
+        return await self._ledger.read(was_tried)
 
     async def _stop_run(self, run: LeftRun) -> int:
         """Stop the deployments of a run; note it once Edgegap shows none any more.

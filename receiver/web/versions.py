@@ -221,7 +221,7 @@ def known_versions(tx: Tx, app: str, names: Sequence[str]) -> KnownVersions:
         list_channels(tx, [(app, name) for name in sorted(moving)]),
         last_deletions(tx, app),
         waiting_moves(tx, app),
-        trial_time(tx).get(app, 0),
+        trial_time(tx, app).get(app, 0),
     )
 
 

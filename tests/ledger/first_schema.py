@@ -38,6 +38,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("channel_moves_by_channel", "channel_moves", ["app", "channel", "id"])
+    op.create_index("channel_moves_by_image", "channel_moves", ["app", "repository", "tag"])
     op.create_table(
         "channel_reports",
         sa.Column("app", sa.Text(), nullable=False),
@@ -92,7 +93,13 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sa.Column("deleted", sa.Boolean()),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("deletions_by_target", "deletions", ["app", "version", "id"])
+    op.create_index(
+        "deletions_of_target",
+        "deletions",
+        ["app", "version", "id"],
+        sqlite_where=sa.text("deleted"),
+        postgresql_where=sa.text("deleted"),
+    )
     op.create_index("deletions_by_app", "deletions", ["app", "id"])
     op.create_index(
         "deletions_under_way",
@@ -248,7 +255,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
     op.create_index(
         "registrations_digests",
         "registrations",
-        ["repository", "tag"],
+        ["repository", "tag", "id"],
         sqlite_where=sa.text("digest IS NOT NULL"),
         postgresql_where=sa.text("digest IS NOT NULL"),
     )
@@ -281,6 +288,28 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         unique=True,
         sqlite_where=sa.text("state <> 'done'"),
         postgresql_where=sa.text("state <> 'done'"),
+    )
+    succeeded = "state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed')"
+    op.create_index(
+        "registrations_succeeded",
+        "registrations",
+        ["app", "version", "mode", "push_time"],
+        sqlite_where=sa.text(succeeded),
+        postgresql_where=sa.text(succeeded),
+    )
+    op.create_index(
+        "registrations_created",
+        "registrations",
+        ["rule", "push_time"],
+        sqlite_where=sa.text(f"mode = 'create' AND {succeeded}"),
+        postgresql_where=sa.text(f"mode = 'create' AND {succeeded}"),
+    )
+    op.create_index(
+        "registrations_parked",
+        "registrations",
+        ["rule", "reason"],
+        sqlite_where=sa.text("state = 'parked'"),
+        postgresql_where=sa.text("state = 'parked'"),
     )
     op.create_index(
         "registrations_overwritten",
@@ -347,6 +376,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
             "made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL",
         ),
         ("targets_counted", ["app", "push_time"], counted),
+        ("targets_by_push_time", ["app", "push_time"], "push_time > 0"),
     ):
         op.create_index(
             name,

@@ -12,14 +12,13 @@ from receiver.ledger.deliveries import COMMAND, RESTORE, NewDelivery, record
 from receiver.ledger.gates import pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import (
-    STRETCH,
     Filter,
     end_of_depth,
     list_deliveries,
     overview,
     search_deliveries,
 )
-from receiver.ledger.targets import Origin, origins
+from receiver.ledger.targets import STRETCH, Origin, origins
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import NewestVersion
 from receiver.reasons import Reason, State, Verdict

@@ -1,4 +1,4 @@
-"""What the pages read is found by an index, on both engines: no table is read as a whole."""
+"""What pages and work read is found by an index, on both engines: no table is read as a whole."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,29 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 
+from receiver.ledger.channels import forget_dismissed, read_channel_state
+from receiver.ledger.comparisons import came_late
+from receiver.ledger.cursors import is_known
+from receiver.ledger.deliveries import COMMAND, NewDelivery, record
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.parked import later_success, parked_beside
+from receiver.ledger.purge import purge_sent_settings, purge_trials
 from receiver.ledger.revision import shared_revision
+from receiver.ledger.sent_settings import size_before
 from receiver.ledger.stats import newest_version
-from receiver.ledger.targets import live_targets
+from receiver.ledger.targets import led_by_new_push, live_targets
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import has_passed, trial_evidence
+from receiver.reasons import Reason, Verdict
+from receiver.rules.rule import Decision, Mode
 from receiver.web.versions import known_versions
-from tests.support.ledger_work import write
+from tests.support.ledger_work import one_claim, parked, pushed, settled, write
+from tests.support.receiver_process import APP, REPOSITORY
 
-LARGE = {"targets", "registrations", "deliveries", "led_to", "requests", "deletions"}
+LARGE = {
+    *("targets", "registrations", "deliveries", "led_to", "requests", "deletions", "trials"),
+    *("channel_moves", "channel_reports", "sent_settings"),
+}
 Statement = tuple[str, Any]
 
 
@@ -68,6 +82,36 @@ def test_the_versions_of_an_app_are_found_by_index(ledger: Ledger) -> None:
     run = ledger.read_sync(look)
 
     assert len(run) > 5
+    assert read_whole(ledger, run) == []
+
+
+def test_what_work_on_a_push_reads_is_found_by_index(ledger: Ledger) -> None:
+    delivery = write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.CHANNEL))
+    claimed = one_claim(ledger)
+    settled(ledger, claimed, parked(Reason.NOT_AMD64))
+    image, push = claimed.image, {"repository": REPOSITORY, "tag": "1.0"}
+
+    def work(tx: Tx) -> list[Statement]:
+        with listening(tx.connection) as run:
+            later_success(tx, claimed.id)
+            parked_beside(tx, rule=claimed.rule, app=APP, version="1.0")
+            size_before(tx, APP, "1.0", image=image, mode=Mode.CREATE)
+            came_late(tx, APP, "1.0")
+            is_known(tx, **push, digest="sha256:1", pushed_at=1)
+            read_channel_state(tx, APP, "1.0")
+            has_passed(tx, APP, image, None)
+            trial_evidence(tx, claimed.id, APP, image, digest="sha256:1")
+            led_by_new_push(tx, claimed.id)
+            forget_dismissed(tx, delivery)
+            new = NewDelivery(source=COMMAND, repository=REPOSITORY, tag="1.0")
+            record(tx, new, Decision(Verdict.ACCEPTED))
+            purge_trials(tx, tx.now)
+            purge_sent_settings(tx, tx.now)
+        return run
+
+    run = write(ledger, work)
+
+    assert len(run) > 20
     assert read_whole(ledger, run) == []
 
 
