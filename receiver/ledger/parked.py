@@ -7,7 +7,7 @@ import msgspec
 
 from receiver.ledger.channels import note_closed
 from receiver.ledger.deliveries import COMMAND
-from receiver.ledger.schema import SUCCEEDED
+from receiver.ledger.schema import PARKED, SUCCEEDED
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import Changed, ChangedRegistration, read_view
 from receiver.reasons import REASONS
@@ -17,11 +17,11 @@ from receiver.rules.rule import Mode
 EVERYTHING = 2**31
 IN_IMAGE = ", ".join(f"'{reason}'" for reason, explained in REASONS.items() if explained.in_image)
 _COLUMNS = "id, rule, app, version, tag, mode, push_time, reason"
-# In the words of the indexes `registrations_open` and `registrations_parked`.
+# By the indexes `registrations_open` and `registrations_parked`.
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
  WHERE app = :app AND version = :version AND state <> 'done' AND state || '' = 'parked'
  UNION SELECT {_COLUMNS} FROM registrations
- WHERE rule = :rule AND state = 'parked' AND reason IN ({IN_IMAGE}) ORDER BY id"""  # noqa: S608 - our words
+ WHERE rule = :rule AND {PARKED} AND reason IN ({IN_IMAGE}) ORDER BY id"""  # noqa: S608 - our words
 # The newest one is among those of the last second that has one, which an index by push time ends
 # with. Docker Hub's times are whole seconds; within one the id decides.
 _SUCCESS = f"""SELECT {_COLUMNS} FROM registrations

@@ -60,6 +60,9 @@ deliveries = Table(
 # How a registration ends that closes what was parked before it.
 SUCCEEDED = "state = 'done' AND outcome IN ('created', 'updated', 'unchanged', 'passed')"
 
+# What is parked, in words for which SQLite does not take the index by state.
+PARKED = "state NOT IN ('queued', 'waiting', 'working', 'done')"
+
 # The work that makes one image reference one Edgegap version. No settings: they are in the rule.
 registrations = Table(
     "registrations",
@@ -126,7 +129,7 @@ registrations = Table(
     _partial(
         "registrations_created", "rule", "push_time", where=f"mode = 'create' AND {SUCCEEDED}"
     ),
-    _partial("registrations_parked", "rule", "reason", where="state = 'parked'"),
+    _partial("registrations_parked", "rule", "reason", where=PARKED),
 )
 
 # Which delivery led to which registration.

@@ -304,12 +304,13 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sqlite_where=sa.text(f"mode = 'create' AND {succeeded}"),
         postgresql_where=sa.text(f"mode = 'create' AND {succeeded}"),
     )
+    parked = "state NOT IN ('queued', 'waiting', 'working', 'done')"
     op.create_index(
         "registrations_parked",
         "registrations",
         ["rule", "reason"],
-        sqlite_where=sa.text("state = 'parked'"),
-        postgresql_where=sa.text("state = 'parked'"),
+        sqlite_where=sa.text(parked),
+        postgresql_where=sa.text(parked),
     )
     op.create_index(
         "registrations_overwritten",

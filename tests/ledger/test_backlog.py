@@ -8,12 +8,13 @@ import pytest
 
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.parked import parked_beside
 from receiver.ledger.registrations import claim, next_due, waits_alone
 from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import not_copied
 from receiver.ledger.transaction import Tx
 from tests.support.ledger_work import pushed, write
-from tests.support.receiver_process import APP
+from tests.support.receiver_process import APP, REPOSITORY
 
 FEW, MANY = 20, 2_000
 PUSHED_AT = 1_700_000_000_000
@@ -58,6 +59,25 @@ def make(tx: Tx, many: int) -> None:
      VALUES (:app, :version, 'studio/game', '1.0', 1, 'create', true, :at, 1)"""
     for number in range(many):
         tx.run(insert, app=APP, version=f"1.{number}", at=PUSHED_AT + number)
+
+
+def park(tx: Tx, many: int) -> None:
+    push(tx, many)
+    tx.run("UPDATE registrations SET state = 'parked', reason = 'gave_up'")
+
+
+def test_a_success_finds_at_once_what_it_closes_however_much_is_parked(tmp_path: Path) -> None:
+    found = []
+    for number in (FEW, MANY):
+        ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
+        ledger.open_to_write()
+        write(ledger, partial(park, many=number))
+        look = partial(parked_beside, rule=f"{REPOSITORY} → {APP}", app=APP, version="2.0")
+        found.append(steps(ledger, look))
+        ledger.close()
+
+    few, many = found
+    assert many <= few + 10
 
 
 def test_the_newest_version_is_found_at_once_however_many_there_are(tmp_path: Path) -> None:
