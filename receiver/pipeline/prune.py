@@ -90,12 +90,23 @@ class RetryLater(RetentionBusy):
 
 
 class Pruned(msgspec.Struct, frozen=True):
-    """The result for one version to delete: whether it was deleted, and why or why not."""
+    """The result for one version to delete: whether it was deleted, and why or why not.
+
+    `unsure`: it was kept because Edgegap did not say whether it may be deleted.
+    """
 
     app: str
     version: str
     deleted: bool
     why: str
+    unsure: bool = False
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """Why a version is not deleted; see `Pruned`."""
+
+    why: str
+    unsure: bool = False
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -270,16 +281,17 @@ class _Deleting:
             running = await self._client.deployments(app, version)
             kept = _running(await respected(self._ledger, running))
         if kept is not None:
-            return await self._ledger.write(partial(self._note, deleted=False, why=kept))
+            pruned = await self._ledger.write(partial(self._note, deleted=False, why=kept.why))
+            return replace(pruned, unsure=kept.unsure)
         begun = await self._ledger.write(self._begin)
         return begun if isinstance(begun, Pruned) else await self._delete(begun)
 
-    def _against(self, look: Answer) -> str | None:
+    def _against(self, look: Answer) -> _Kept | None:
         """Return the reason to keep the version, by its GET; None if there is none."""
         if not look.ok or look.body is None:
-            return f"Edgegap could not be asked: {look.message}"
+            return _Kept(f"Edgegap could not be asked: {look.message}", unsure=True)
         if not same_image(look.body, self._target.image):
-            return "it has another image than this receiver gave it"
+            return _Kept("it has another image than this receiver gave it")
         return None
 
     def _begin(self, tx: Tx) -> Deletion | Pruned:
@@ -306,9 +318,9 @@ class _Deleting:
         running = await self._client.deployments(deletion.app, deletion.version)
         kept = _running(running)
         if kept is not None:
-            ended = await self._ended(deletion, deleted=False, why=kept)
+            ended = await self._ended(deletion, deleted=False, why=kept.why)
             await respected(self._ledger, running)
-            return ended
+            return replace(ended, unsure=kept.unsure)
         answer = await self._send(deletion)
         refused = _refusal(answer)
         if refused is not None and answer.status in REFUSALS:
@@ -421,14 +433,15 @@ def _refusal(answer: Answer) -> str | None:
     return f"Edgegap refused ({answer.status}): {message}; a matchmaker may use it"
 
 
-def _running(answer: Answer) -> str | None:
+def _running(answer: Answer) -> _Kept | None:
     """Return the version's deployments, or that they are unknown; None if there are none."""
     count = running_in(answer)
     if count is None:
-        return f"it is not certain whether anything of it runs: {answer.message}"
+        why = f"it is not certain whether anything of it runs: {answer.message}"
+        return _Kept(why, unsure=True)
     if count == 1:
-        return "1 deployment of it is running"
-    return f"{count} deployments of it are running" if count else None
+        return _Kept("1 deployment of it is running")
+    return _Kept(f"{count} deployments of it are running") if count else None
 
 
 async def why_refused(

@@ -38,6 +38,7 @@ ALL_LATER = (
     "Edgegap's version limit of the app {app} is reached, and all versions there are of later "
     "pushes: they stay. To create this one, delete a version in Edgegap and replay."
 )
+NOT_ALL_LISTED = "the list of the app's versions ends before its last one"
 
 
 class Retention:
@@ -107,6 +108,9 @@ class Retention:
         pruned = await prune(self._ledger, self._client, self._current, scope)
         if any(one.why == NO_ANSWER for one in pruned):
             raise RetryLater(AGAIN, detail=NO_ANSWER)
+        unsure = next((one for one in pruned if one.unsure), None)
+        if unsure is not None and not any(one.deleted for one in pruned):
+            raise RetryLater(AGAIN, detail=f"{unsure.version} is kept: {unsure.why}")
         return pruned
 
     async def _one_is_enough(self, claimed: Claimed, sentence: str) -> bool:
@@ -123,6 +127,8 @@ class Retention:
         policy = policy_for(Operation.LIST, answer)
         if policy.then is Action.RETRY:
             raise RetryLater(policy, answer.retry_after, summary_of(answer))
+        if answer.ok and not listing.complete:
+            raise RetryLater(AGAIN, detail=NOT_ALL_LISTED)
         over = len(listing.rows) - int(limit[1])
         return listing.complete and (over == 0 if claimed.made_room else over <= 0)
 

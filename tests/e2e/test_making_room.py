@@ -57,8 +57,13 @@ def test_the_oldest_is_deleted_and_the_registration_goes_on(
         Fault("status", method="DELETE", status=429, retry_after=1),
         Fault("status", path_contains=f"/app/{APP}/versions", status=429, retry_after=1),
         Fault("status", path_contains=f"/app/{APP}/versions", status=503),
+        Fault("status", path_contains=f"/app/{APP}/version/1.0", method="GET", status=500),
+        Fault("hang_up", path_contains="/v1/deployments"),
     ],
-    ids=["what runs", "deleting", "the list, too often", "the list, an error"],
+    ids=[
+        *("what runs", "deleting", "the list, too often", "the list, an error"),
+        *("the oldest, an error", "what runs, no answer"),
+    ],
 )
 def test_where_edgegap_may_not_be_called_it_waits_and_room_is_made_then(
     edgegap: str, tmp_path: Path, sandbox: EdgegapSandbox, fault: Fault
