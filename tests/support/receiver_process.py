@@ -130,7 +130,8 @@ class ReceiverProcess:
         return self
 
     def _started(self, *arguments: str) -> "subprocess.Popen[bytes] | ForkedReceiver":
-        if self.program == PROGRAM and not self.fresh:
+        imported = self.environment.get("PYTHONPATH") == os.environ.get("PYTHONPATH")
+        if self.program == PROGRAM and imported and not self.fresh:
             return ForkedReceiver(arguments, cwd=self.folder, env=self.environment, log=self.log)
         with self.log.open("ab") as log:
             return subprocess.Popen(
