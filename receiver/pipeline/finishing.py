@@ -65,8 +65,8 @@ def report_result(claimed: Claimed, result: Result, *, now: int) -> None:
     match result.state:
         case State.DONE:
             log_done = bound.warning if result.warnings else bound.info
-            notes = list(result.notes)
-            log_done("registration_done", outcome=result.outcome, notes=notes)
+            sentence, notes = result.sentence, list(result.notes)
+            log_done("registration_done", outcome=result.outcome, sentence=sentence, notes=notes)
         case State.PARKED:
             sentence, notes = result.sentence, list(result.notes)
             bound.error("registration_parked", reason=result.reason, sentence=sentence, notes=notes)

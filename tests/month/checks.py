@@ -100,9 +100,9 @@ class _Checks:
     def _was_too_old(self, app: str, tag: str) -> bool:
         """Return whether there was room for later pushes only."""
         return any(
-            "are of later pushes" in row.sentence
-            for row in self._rows
-            if (row.app, row.version) == (app, tag)
+            "are of later pushes" in one.sentence
+            for one in self._facts.superseded
+            if (one.app, one.version) == (app, tag)
         )
 
     def _was_parked(self, app: str, version: str, *reasons: str) -> bool:

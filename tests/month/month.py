@@ -75,6 +75,15 @@ class Parking:
     at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A registration ended without its version or its move, as the log says."""
+
+    app: str
+    version: str
+    sentence: str
+
+
 @dataclass(slots=True)
 class Facts:
     """What happened in a month, for the checks and the report."""
@@ -87,6 +96,7 @@ class Facts:
     counts: Counter[str] = field(default_factory=Counter)
     taken: Counter[str] = field(default_factory=Counter)
     parkings: list[Parking] = field(default_factory=list)
+    superseded: list[Ending] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)  # bytes: each day at midnight
     failures: list[str] = field(default_factory=list)
     simulated: float = 0.0
@@ -110,6 +120,10 @@ class Log(io.StringIO):
             if event["event"] == "registration_parked":
                 self._facts.parkings.append(
                     Parking(event["app"], event["version"], event["reason"], event["timestamp"])
+                )
+            elif event["event"] == "registration_done" and event["outcome"] == "superseded":
+                self._facts.superseded.append(
+                    Ending(event["app"], event["version"], event["sentence"])
                 )
         return len(text)
 
@@ -151,7 +165,7 @@ class Month:
     def run(self, *, pushes: int, days: float) -> Facts:
         """Let the month pass."""
         random.seed(self._seed)  # the receiver's own jitter
-        configure_logs(stream=self._log, level="WARNING", form="json")
+        configure_logs(stream=self._log, level="INFO", form="json")
         with self._injected(), asyncio.Runner(loop_factory=self._loop) as runner:
             runner.run(self._month(pushes, days * DAY))
         self._facts.simulated = self._clock.passed
