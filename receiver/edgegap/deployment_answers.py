@@ -27,6 +27,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 _STARTING = re.compile(r"INITIALI|SEEK|SCAN|DEPLOYING|PENDING|QUEUE|PULLING|STARTING|NOT.?READY")
 _COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LARGEST = 1e18
+_FURTHEST = 10**18  # an exit code: the ledger keeps it
 
 
 class Coordinates(msgspec.Struct, frozen=True):
@@ -267,7 +268,7 @@ def _state(body: Body) -> DeploymentState:
 def _crash(found: Mapping[str, Any], secrets: tuple[Secret, ...]) -> Crash:
     exit_code = number(found.get("exit_code"))
     return Crash(
-        exit_code=exit_code if type(exit_code) is int else None,
+        exit_code=max(-_FURTHEST, min(exit_code, _FURTHEST)) if type(exit_code) is int else None,
         message=_text(found.get("message"), secrets),
         restart_count=count_of(found.get("restart_count")),
     )

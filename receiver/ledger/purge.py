@@ -32,14 +32,19 @@ _REQUESTS = """DELETE FROM requests WHERE (registration_id, attempt, step) IN (
    AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
 _DELETIONS = """DELETE FROM deletions WHERE id IN (
  SELECT id FROM deletions WHERE id < :bound AND ended_at < :before ORDER BY id LIMIT :most)"""
-# What a trial proved counts as long as its version is there, and for rollbacks of channels.
+# What a trial proved counts for its digest as long as a version has it, under whatever tag, and for
+# rollbacks of channels.
 _TRIALS = """DELETE FROM trials WHERE id IN (
  SELECT x.id FROM trials x WHERE x.id < :bound AND x.stopped_at < :before
   AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.id = x.registration_id)
   AND NOT EXISTS (SELECT 1 FROM targets t
    WHERE t.app = x.app AND t.version = x.version AND t.deleted_at IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM targets t WHERE t.app = x.app AND t.repository = x.repository
+   AND t.digest = x.digest AND t.deleted_at IS NULL)
   AND NOT EXISTS (SELECT 1 FROM channel_moves m
    WHERE m.app = x.app AND m.repository = x.repository AND m.tag = x.tag)
+  AND NOT EXISTS (SELECT 1 FROM channel_moves m
+   WHERE m.app = x.app AND m.repository = x.repository AND m.digest = x.digest)
   ORDER BY x.id LIMIT :most)"""
 _SENT_WINDOW = """SELECT app, version FROM sent_settings WHERE (app, version) > (:app, :version)
  ORDER BY app, version LIMIT :most"""

@@ -240,6 +240,7 @@ channel_moves = Table(
     Column("registration_id", Text, nullable=False),
     Index("channel_moves_by_channel", "app", "channel", "id"),
     Index("channel_moves_by_image", "app", "repository", "tag"),
+    Index("channel_moves_by_digest", "app", "repository", "digest"),
 )
 
 # What was reported to a channel of each tag, moved or not: a repeated report moves nothing.
@@ -278,7 +279,7 @@ trials = Table(
     Column("decided_at", BigInteger),
     Column("passed", Boolean),
     Column("why", Text, nullable=False, server_default=""),
-    Column("exit_code", Integer),
+    Column("exit_code", BigInteger),
     Column("log", Text, nullable=False, server_default="[]"),
     Column("notes", Text, nullable=False, server_default="[]"),
     Column("stop_at", BigInteger),

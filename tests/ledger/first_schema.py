@@ -39,6 +39,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
     )
     op.create_index("channel_moves_by_channel", "channel_moves", ["app", "channel", "id"])
     op.create_index("channel_moves_by_image", "channel_moves", ["app", "repository", "tag"])
+    op.create_index("channel_moves_by_digest", "channel_moves", ["app", "repository", "digest"])
     op.create_table(
         "channel_reports",
         sa.Column("app", sa.Text(), nullable=False),
@@ -405,7 +406,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sa.Column("decided_at", sa.BigInteger()),
         sa.Column("passed", sa.Boolean()),
         sa.Column("why", sa.Text(), server_default="", nullable=False),
-        sa.Column("exit_code", sa.Integer()),
+        sa.Column("exit_code", sa.BigInteger()),
         sa.Column("log", sa.Text(), server_default="[]", nullable=False),
         sa.Column("notes", sa.Text(), server_default="[]", nullable=False),
         sa.Column("stop_at", sa.BigInteger()),

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from receiver.backoff import WaitState
+from receiver.edgegap.deployment_answers import read_logs
 from receiver.images import ImageReference
 from receiver.ledger.channels import note_move
 from receiver.ledger.clock import Reading, keep_time
@@ -345,6 +346,40 @@ def test_a_verdict_is_kept_as_long_as_its_version(ledger: Ledger) -> None:
     assert write(ledger, purge) == 0  # a rollback looks for what passed
     write(ledger, lambda tx: tx.run("DELETE FROM channel_moves").rowcount)
     assert write(ledger, purge) == 1
+
+
+def test_a_verdict_is_kept_as_long_as_any_version_has_its_digest(ledger: Ledger) -> None:
+    """The version that was tried is deleted; one of another tag passed by its digest."""
+    one = claimed(ledger)
+    noted(ledger, one, TrialRun(requested_at=NOW, passed=True, stopped_at=NOW))
+    write(ledger, lambda tx: tx.run("UPDATE trials SET id = 'x0', digest = 'tried'").rowcount)
+    write(ledger, lambda tx: pushed(tx, "stable"))
+    assert settled(ledger, one_claim(ledger), replace(Result.done(Outcome.CREATED), digest="tried"))
+    write(ledger, lambda tx: tx.run("DELETE FROM registrations").rowcount)
+
+    def purge(tx: Tx) -> int:
+        return purge_trials(tx, NOW + 1)
+
+    assert write(ledger, purge) == 0
+    write(ledger, lambda tx: tx.run("UPDATE targets SET deleted_at = :now", now=NOW).rowcount)
+    stable, by = ImageReference(repository=REPOSITORY, tag="stable"), {"before": None}
+    by |= {"action": "push", "rule": "r", "registration": "r1"}
+    write(ledger, lambda tx: note_move(tx, APP, "prod", stable, Report("tried", NOW), **by))
+    assert write(ledger, purge) == 0  # a rollback looks for what passed
+    write(ledger, lambda tx: tx.run("DELETE FROM channel_moves").rowcount)
+    assert write(ledger, purge) == 1
+
+
+@pytest.mark.parametrize("code", [3_221_225_477, 10**30, -(10**30)])
+def test_every_exit_code_can_be_kept(ledger: Ledger, code: int) -> None:
+    """A result that the ledger refuses would be written again and again."""
+    crash = read_logs({"crash_data": {"exit_code": code}}, ()).crash
+    assert crash is not None
+    one = claimed(ledger)
+
+    noted(ledger, one, replace(RUN, exit_code=crash.exit_code))
+
+    assert read(ledger, lambda tx: last_run(tx, one.id)).exit_code == crash.exit_code
 
 
 def test_a_verdict_of_a_tag_ends_with_its_next_push_also_once_its_trial_is_purged(
