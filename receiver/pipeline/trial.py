@@ -224,7 +224,7 @@ class TrialAttempt(Attempt):
 
     async def _find(self, rule: Rule, trial: Trial, run: TrialRun) -> Result:
         """Find the deployment of a request whose response is not known, or request it again."""
-        ids, answer = await self._tagged()
+        ids, answer = await self._active(run)
         if ids is None:
             return await self._retry_or_park(rule, AGAIN, answer)
         if ids:
@@ -366,18 +366,23 @@ class TrialAttempt(Attempt):
             return read.value, None
         if read.meaning is not Meaning.GONE:
             return None, await self._retry_or_park(rule, _policy(read), read.answer)
-        ids, answer = await self._tagged()  # a status that is not found may be a wrong answer
+        ids, answer = await self._active(run)  # a status that is not found may be a wrong answer
         if ids is None or run.request_id in ids:
             return None, await self._retry_or_park(rule, AGAIN, answer)
         return None, None
 
-    async def _tagged(self) -> tuple[Sequence[str] | None, Answer]:
-        """Return the active deployments of this registration; None if they are not known now."""
+    async def _active(self, run: TrialRun) -> tuple[Sequence[str] | None, Answer]:
+        """Return the active deployments of this registration; None if they are not known now.
+
+        They have its tag, or the request id of the run: rows need not show tags.
+        """
         claimed = self._claimed
         read = await deployments_of(self._client, claimed.app, claimed.version)
         self._recorded(read.answer)
         if read.value is None or not read.value.complete:
             return None, read.answer
+        if run.request_id in {row.request_id for row in read.value.rows}:
+            return [run.request_id], read.answer
         ids = list(read.value.tagged(claimed.id))
         for request_id in read.value.without_tags[:MOST_LOOKED_UP]:
             seen = await status(self._client, request_id)

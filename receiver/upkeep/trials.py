@@ -169,12 +169,13 @@ class TrialSweep:
         if listed.value is None or not listed.value.complete:
             return len(there)
         tags = await self._tags(listed.value)
-        tagged = {one for one, found in tags.items() if run.registration in found}
-        for request_id in tagged - there:
+        ours = {one for one, found in tags.items() if run.registration in found}
+        ours |= known & {row.request_id for row in listed.value.rows}
+        for request_id in ours - there:
             await self._stop_left(run, request_id)
-        if not there | tagged and not run.may_appear:
+        if not there | ours and not run.may_appear:
             await self._ledger.write(lambda tx: note_stopped(tx, run.id))
-        return len(there | tagged)
+        return len(there | ours)
 
     async def _stop_left(self, run: LeftRun, request_id: str) -> None:
         if await self._ledger.write(partial(note_stop, left=run, request_id=request_id)):

@@ -81,6 +81,22 @@ def test_what_the_sweep_stopped_is_tried_again_once_its_rule_is_back(
         assert (found["outcome"], times_tried(sandbox)) == ("passed", 2), found["sentence"]
 
 
+def test_the_sweep_stops_what_the_list_shows_although_its_status_is_not_found(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    """Rows need not have tags: the request id is enough."""
+    sandbox.deployments.set_lifecycle(ready_after=None)
+    sandbox.deployments.quirks = DeploymentQuirks(shows_tags=False)
+    with receiver_here(tmp_path, edgegap, config=RULES + TRIAL + NO_CATCH_UP) as here:
+        delivery = here.push("1.0")
+        until(lambda: sandbox.deployments.active(OURS))
+        gone = '{"message": "Bad Request ID provided"}'
+        sandbox.misbehave(Fault("status", "GET", "/v1/status/", status=400, body=gone, times=None))
+        reloaded(here, RULES + NO_CATCH_UP)
+        assert ended(here, delivery)["reason"] == "trial_gone"
+        swept(here, sandbox)
+
+
 @pytest.mark.parametrize("given", [(), ("--at", "203.0.113.7")])
 def test_a_trial_by_hand_stops_a_failed_one_that_is_kept(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, given: tuple[str, ...]

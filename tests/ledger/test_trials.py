@@ -362,8 +362,8 @@ def test_a_verdict_is_kept_as_long_as_any_version_has_its_digest(ledger: Ledger)
 
     assert write(ledger, purge) == 0
     write(ledger, lambda tx: tx.run("UPDATE targets SET deleted_at = :now", now=NOW).rowcount)
-    stable, by = ImageReference(repository=REPOSITORY, tag="stable"), {"before": None}
-    by |= {"action": "push", "rule": "r", "registration": "r1"}
+    stable = ImageReference(repository=REPOSITORY, tag="stable")
+    by: dict[str, Any] = {"before": None, "action": "push", "rule": "r", "registration": "r1"}
     write(ledger, lambda tx: note_move(tx, APP, "prod", stable, Report("tried", NOW), **by))
     assert write(ledger, purge) == 0  # a rollback looks for what passed
     write(ledger, lambda tx: tx.run("DELETE FROM channel_moves").rowcount)

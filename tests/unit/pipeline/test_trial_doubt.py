@@ -12,6 +12,7 @@ from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.trial import TrialRun
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_quirks import Quirks
 from receiver.sandbox.faults import Fault
 from tests.support.dockerhub_client import Clock
@@ -193,6 +194,28 @@ def test_one_odd_answer_is_no_refusal(
         await one.step()
         body = '{"message": "Bad Request"}'
         sandbox.misbehave(Fault("status", method, path, status=status, body=body))
+        return await one.ended()
+
+    ended = run_scenario(sandbox, clock, then)
+    assert ended.outcome is Outcome.PASSED, ended.sentence
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_what_the_list_shows_is_there_although_its_status_is_not_found(
+    sandbox: EdgegapSandbox, clock: Clock, decided: bool
+) -> None:
+    """Rows need not have tags: the request id is enough."""
+    sandbox.deployments.set_lifecycle(ready_after=1, stop_takes=30)
+    sandbox.deployments.quirks = DeploymentQuirks(shows_tags=False)
+    body = '{"message": "Bad Request ID provided"}'
+
+    async def then(one: Scenario) -> Result:
+        await one.step()
+        if decided:
+            while (run := one.claimed.trial) is None or run.decided_at is None:
+                clock.now = max(clock.now, one.results[-1].due_at / 1000)
+                await one.step()
+        sandbox.misbehave(Fault("status", "GET", "/v1/status/", status=400, body=body, times=2))
         return await one.ended()
 
     ended = run_scenario(sandbox, clock, then)
