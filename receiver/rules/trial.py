@@ -127,7 +127,8 @@ def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
 def finds_no_server(run: TrialRun, seen: Deployment) -> bool:
     """Return whether Edgegap accepted the request, and then found no server for it."""
     began = run.ready_at is not None or run.left_at is not None
-    return not began and seen.state is DeploymentState.ERROR and says_no_capacity(seen.error)
+    ended = seen.state in {DeploymentState.ERROR, DeploymentState.TERMINATED}
+    return not began and ended and says_no_capacity(seen.error)
 
 
 def unproven(seen: Deployment | None, *, unwatched: int) -> str:
@@ -147,9 +148,9 @@ def failure(trial: Trial, run: TrialRun, seen: Deployment | None, now: int) -> s
     `seen` is None if Edgegap no longer knows the deployment.
     """
     if seen is None or seen.state is DeploymentState.TERMINATED:
-        if run.ready_at is None:
-            return "the deployment ended before it was Ready"
-        return f"the deployment ended {seconds(now - run.ready_at)} after it was Ready"
+        when = "before" if run.ready_at is None else f"{seconds(now - run.ready_at)} after"
+        why = f": {seen.error}" if seen is not None and seen.error else ""
+        return f"the deployment ended {when} it was Ready{why}"
     if seen.state is DeploymentState.ERROR:
         return f"Edgegap reports an error: {seen.error or seen.status or 'without a message'}"
     if seen.state is not DeploymentState.STARTING:

@@ -3,7 +3,14 @@
 import pytest
 
 from receiver.edgegap.deployment_answers import Coordinates, Deployment, DeploymentState
-from receiver.rules.trial import Trial, TrialRun, is_steady, looked_at
+from receiver.rules.trial import (
+    Trial,
+    TrialRun,
+    failure,
+    finds_no_server,
+    is_steady,
+    looked_at,
+)
 
 TRIAL = Trial(Coordinates(45.5, -73.6), steady_for=60_000)
 STARTING = Deployment(DeploymentState.STARTING)
@@ -30,3 +37,16 @@ def test_it_is_watched_from_the_beginning_once_it_is_ready_again() -> None:
     assert not is_steady(TRIAL, run, 80_000)
     assert not is_steady(TRIAL, run, 139_999)
     assert is_steady(TRIAL, run, 140_000)
+
+
+@pytest.mark.parametrize("state", [DeploymentState.ERROR, DeploymentState.TERMINATED])
+def test_what_edgegap_says_of_an_error_counts_also_once_the_deployment_is_terminated(
+    state: DeploymentState,
+) -> None:
+    run = TrialRun(request_id="a", requested_at=0)
+    full = Deployment(state, error="No server was found")
+    large = Deployment(state, error="Pull image timeout exceeded")
+
+    assert finds_no_server(run, full)
+    assert not finds_no_server(run, large)
+    assert "Pull image timeout exceeded" in failure(TRIAL, run, large, 10_000)
