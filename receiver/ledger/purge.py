@@ -46,6 +46,11 @@ _TRIALS = """DELETE FROM trials WHERE id IN (
   AND NOT EXISTS (SELECT 1 FROM channel_moves m
    WHERE m.app = x.app AND m.repository = x.repository AND m.digest = x.digest)
   ORDER BY x.id LIMIT :most)"""
+_OF_MOVE = """SELECT 1 FROM registrations r WHERE r.app = a.app AND r.version = a.channel
+  AND r.repository = a.repository AND r.tag = a.tag AND r.mode = 'channel' AND"""
+_APPROVALS = f"""DELETE FROM approvals AS a WHERE a.at < :before
+ AND NOT EXISTS ({_OF_MOVE} r.state <> 'done')
+ AND NOT EXISTS ({_OF_MOVE} r.state = 'done')"""  # noqa: S608 - our words
 _SENT_WINDOW = """SELECT app, version FROM sent_settings WHERE (app, version) > (:app, :version)
  ORDER BY app, version LIMIT :most"""
 _SENT = """DELETE FROM sent_settings
@@ -111,6 +116,11 @@ def purge_trials(tx: Tx, before: int) -> int:
     """Delete a bite of the trials of deleted versions that ended before then (epoch ms)."""
     bound = _bound(tx, TRIAL, "trials", before)
     return tx.run(_TRIALS, bound=bound, before=before, most=BITE).rowcount
+
+
+def purge_approvals(tx: Tx, before: int) -> int:
+    """Delete the approvals given before then (epoch ms) whose moves are purged; return how many."""
+    return tx.run(_APPROVALS, before=before).rowcount
 
 
 def purge_sent_settings(

@@ -11,6 +11,7 @@ from receiver.ledger.links import purge_revocations
 from receiver.ledger.purge import (
     BITE,
     give_back_space,
+    purge_approvals,
     purge_deletions,
     purge_deliveries,
     purge_registrations,
@@ -54,6 +55,7 @@ class Purge:
         await self._ledger.write(purge_revocations)
         if gone:
             await self._in_windows(purge_registrations, before)
+            await self._ledger.write(partial(purge_approvals, before=before))
             await self._ledger.write(give_back_space)
             log.info("deliveries_purged", count=gone)
         return gone

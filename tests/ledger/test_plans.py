@@ -12,7 +12,7 @@ from receiver.ledger.cursors import is_known
 from receiver.ledger.deliveries import COMMAND, NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import later_success, parked_beside
-from receiver.ledger.purge import purge_sent_settings, purge_trials
+from receiver.ledger.purge import purge_approvals, purge_sent_settings, purge_trials
 from receiver.ledger.revision import shared_revision
 from receiver.ledger.sent_settings import size_before
 from receiver.ledger.stats import newest_version
@@ -106,6 +106,7 @@ def test_what_work_on_a_push_reads_is_found_by_index(ledger: Ledger) -> None:
             new = NewDelivery(source=COMMAND, repository=REPOSITORY, tag="1.0")
             record(tx, new, Decision(Verdict.ACCEPTED))
             purge_trials(tx, tx.now)
+            purge_approvals(tx, tx.now)
             purge_sent_settings(tx, tx.now)
         return run
 

@@ -8,30 +8,41 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.config.settings import LiveSettings, Settings
+from receiver.images import ImageReference
 from receiver.ledger import ids
+from receiver.ledger.approvals import approve
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim, settle
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, State, Verdict
-from receiver.rules.rule import Decision, Match
+from receiver.rules.rule import Decision, Match, Mode
+from receiver.signing import Approvable
 from receiver.upkeep.purge import Purge
 
 DAY = 86_400_000
 
 
-def _delivered(tx: Tx, tag: str, *, days_ago: int) -> str:
+def _delivered(tx: Tx, tag: str, *, days_ago: int, channel: str = "") -> str:
     tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
     delivery = NewDelivery(source="webhook", repository="studio/game", tag=tag)
     match = Match(rule="r", app="my-game", version=tag)
+    if channel:
+        match = Match(rule="r", app="my-game", version=channel, mode=Mode.CHANNEL)
     return record(tx, delivery, Decision(Verdict.ACCEPTED, matches=(match,))).delivery
 
 
-def _done(tx: Tx, days_ago: int) -> None:
+def _done(tx: Tx, days_ago: int, outcome: Outcome = Outcome.CREATED) -> None:
     tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
     for claimed in claim(tx, owner="w", most=1000):
-        assert settle(tx, claimed, "w", Result(State.DONE, outcome=Outcome.CREATED))
+        assert settle(tx, claimed, "w", Result(State.DONE, outcome=outcome))
+
+
+def _approved(tx: Tx, tag: str, *, days_ago: int) -> None:
+    tx._now = time.time_ns() // 1_000_000 - days_ago * DAY
+    image = ImageReference(repository="studio/game", tag=tag)
+    approve(tx, Approvable("my-game", "prod", image, None), approver="anna", address="203.0.113.7")
 
 
 def _count(tx: Tx, table: str) -> int:
@@ -68,6 +79,31 @@ def test_old_deliveries_go_and_targets_with_their_last_registration_stay(
         )
         assert held == 700
         assert await ledger.read(lambda tx: _count(tx, "registrations")) == 702
+        ledger.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_approved_a_move_is_deleted_with_it(
+    either: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger keeps names and addresses no longer than the deliveries."""
+    monkeypatch.setattr(ids, "_last", 0)
+
+    async def scenario() -> None:
+        ledger = Ledger(either)
+        ledger.open_to_write()
+        await ledger.write(partial(_delivered, tag="old", days_ago=100, channel="prod"))
+        await ledger.write(lambda tx: _done(tx, 100, Outcome.SUPERSEDED))
+        await ledger.write(partial(_delivered, tag="open", days_ago=100, channel="prod"))
+        await ledger.write(partial(_delivered, tag="young", days_ago=1, channel="prod"))
+        for tag, days in (("old", 100), ("open", 100), ("young", 1)):
+            await ledger.write(partial(_approved, tag=tag, days_ago=days))
+
+        await Purge(ledger, LiveSettings(Settings())).run()
+
+        left = await ledger.read(lambda tx: tx.run("SELECT tag FROM approvals ORDER BY 1").all())
+        assert [row.tag for row in left] == ["open", "young"]
         ledger.close()
 
     asyncio.run(scenario())
