@@ -94,6 +94,12 @@ _WAKE = """UPDATE registrations SET due_at = :now WHERE app = :app AND repositor
  AND (tag = :tag OR digest = CAST(:digest AS TEXT))
  AND mode IN ('channel', 'trial') AND state = 'waiting' AND due_at > :now"""
 
+_WAKE_NEXT = """UPDATE registrations SET due_at = :now WHERE id = (
+ SELECT r.id FROM registrations r
+  WHERE r.state = 'waiting' AND r.waiting_reason = 'no_capacity' AND r.due_at > :now
+   AND NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN (r.repository, '*'))
+  ORDER BY r.id DESC LIMIT 1)"""
+
 
 class LeftRun(msgspec.Struct, frozen=True):
     """A run whose deployment may still be there although no registration works on it.
@@ -167,9 +173,15 @@ def begin_run(tx: Tx, registration: str) -> None:
 
 
 def note_run(tx: Tx, registration: str, run: TrialRun) -> None:
-    """Write what an attempt found of the last run of its registration."""
+    """Write what an attempt found of the last run of its registration.
+
+    A deployment that is stopped after its verdict leaves room for one of the trials that wait for
+    it: the newest, which may make the others unnecessary.
+    """
     lists = {name: json.dumps(getattr(run, name), ensure_ascii=False) for name in ("log", "notes")}
     tx.run(_NOTE, registration=registration, **{**asdict(run), **lists})
+    if run.stopped_at is not None and run.passed is not None:
+        tx.run(_WAKE_NEXT, now=tx.now)
 
 
 def has_passed(tx: Tx, app: str, image: ImageReference, digest: str | None) -> bool | None:

@@ -215,6 +215,28 @@ def test_a_verdict_wakes_the_moves_of_its_digest(ledger: Ledger) -> None:
     assert read(ledger, lambda tx: tx.run(woken, now=NOW).scalars().all()) == ["1.0", "2.0"]
 
 
+@pytest.mark.parametrize("passed", [True, False, None])
+def test_a_deployment_that_is_stopped_makes_room_for_the_newest_trial_that_waits(
+    ledger: Ledger, passed: bool | None
+) -> None:
+    """They waited for up to ten minutes more: on the free plan, with its one deployment, each."""
+    one = claimed(ledger)
+    for tag in ("2.0", "3.0", "4.0"):
+        repository = "studio/paused" if tag == "4.0" else REPOSITORY
+        write(ledger, partial(pushed, tag=tag, mode=Mode.TRIAL, repository=repository))
+    sql = """UPDATE registrations SET state = 'waiting', waiting_reason = 'no_capacity',
+     due_at = :later WHERE tag <> '1.0'"""
+    write(ledger, lambda tx: tx.run(sql, later=NOW + MINUTE).rowcount)
+    write(ledger, lambda tx: pause(tx, "studio/paused", source="command"))
+
+    run = replace(RUN, passed=passed, stopped_at=NOW)  # without a verdict: it was refused itself
+    write(ledger, at(NOW, lambda tx: note_run(tx, one.id, run)))
+
+    woken = "SELECT tag FROM registrations WHERE state = 'waiting' AND due_at = :now"
+    found = read(ledger, lambda tx: tx.run(woken, now=NOW).scalars().all())
+    assert found == ([] if passed is None else ["3.0"])
+
+
 def test_a_trial_is_taken_up_with_the_verdict_of_its_image(ledger: Ledger) -> None:
     one = claimed(ledger)
     assert one.evidence.passed is None

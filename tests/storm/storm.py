@@ -33,8 +33,9 @@ from tests.support.approvals import approve_waiting
 from tests.support.postgres import Postgres, plain, programs
 from tests.support.receiver_process import APP, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
-ENDS_WITHIN_SECONDS = 180.0
-MOVED_WITHIN_SECONDS = 120.0  # by hand
+ENDS_WITHIN_SECONDS = 600.0
+BETWEEN_PUSHES_SECONDS = 2.0  # at most: trials keep up, so that channels move all the time
+MOVED_WITHIN_SECONDS = 120.0  # by hand, after the last push
 CHANNELS = ("staging", "prod")
 BY_HAND: tuple[tuple[str, dict[str, str]], ...] = (
     ("promote", {"app": APP, "channel": "prod", "from": "staging"}),
@@ -141,7 +142,7 @@ class _Storm:
         self._sandbox, self._edgegap, self._database = sandbox, edgegap, database
         self._steps, self._folder, self._rng = steps, folder, random.Random(seed)
         self._ledger = Ledger(database)
-        self._over = threading.Event()
+        self._pushed, self._over = threading.Event(), threading.Event()
         self._receivers: list[ReceiverProcess] = []
         self._up: set[int] = set()
         self._dead: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -161,6 +162,7 @@ class _Storm:
             thread.start()
         try:
             accepted = self._push(receivers, pushes)
+            self._pushed.set()
             moving.join()
         finally:
             self._over.set()
@@ -202,14 +204,16 @@ class _Storm:
                         accepted += 1
                         break
                 time.sleep(0.02)
-            time.sleep(self._rng.uniform(0.0, 0.25))
+            time.sleep(self._rng.uniform(0.0, BETWEEN_PUSHES_SECONDS))
         return accepted
 
     def _move_by_hand(self, wanted: int) -> None:
         """Promote and roll back in turn, until as many requests as wanted were accepted."""
-        rng, until = random.Random(self._rng.random()), time.monotonic() + MOVED_WITHIN_SECONDS
-        turns = cycle(BY_HAND)
+        rng, turns = random.Random(self._rng.random()), cycle(BY_HAND)
+        until = float("inf")
         while self._by_hand < wanted and time.monotonic() < until:
+            if self._pushed.is_set() and until == float("inf"):
+                until = time.monotonic() + MOVED_WITHIN_SECONDS
             receiver, (action, body) = rng.choice(self._receivers), next(turns)
             headers = {"Authorization": f"Bearer {receiver.api_token()}"}
             with suppress(httpx.HTTPError):  # whether it was done is in the ledger

@@ -41,12 +41,13 @@ def pushed(
     pushed_at: int | None = None,
     rising: int = 0,
     mode: Mode = Mode.CREATE,
+    repository: str = REPOSITORY,
 ) -> str:
     """Record a push that one rule takes; return the delivery's id."""
     if rising:
         tx._now = tx.now + 1
-    answer = NewDelivery(source="webhook", repository=REPOSITORY, tag=tag, pushed_at=pushed_at)
-    match = Match(rule=f"{REPOSITORY} → {APP}", app=APP, version=version or tag, mode=mode)
+    answer = NewDelivery(source="webhook", repository=repository, tag=tag, pushed_at=pushed_at)
+    match = Match(rule=f"{repository} → {APP}", app=APP, version=version or tag, mode=mode)
     return record(tx, answer, Decision(Verdict.ACCEPTED, matches=(match,))).delivery
 
 
