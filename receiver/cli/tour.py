@@ -16,6 +16,7 @@ import httpx
 import msgspec
 
 from receiver.cli.server import Stopper, run_server
+from receiver.config.load import read_connecting
 from receiver.config.settings import Settings
 from receiver.edgegap.deployment_answers import Coordinates
 from receiver.http.client import http_client
@@ -97,6 +98,7 @@ def run_demo(*, once: bool, port: int) -> bool:
             admin_password=password,
             database_url=read_database_url(database),
             port=port,
+            connecting=read_connecting(os.environ),
         )
         tour = _Tour(settings, sandbox, database, password, once=once)
         ledger = Ledger(settings.database_url)

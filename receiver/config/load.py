@@ -173,7 +173,7 @@ class _Reader:
             log_format=self._word("RECEIVER_LOG_FORMAT", LOG_FORMATS),
             catch_up_every=every,
             keep=read_duration(file.ledger.keep) or 0,
-            connecting=self._connecting(),
+            connecting=read_connecting(self._environ),
         )
         self._faults += plain_http_faults(settings)
         self._environ.warn_of_misspelled()
@@ -354,11 +354,6 @@ class _Reader:
             self._fault("FORWARDED_ALLOW_IPS", *fault)
         return text or DEFAULTS["FORWARDED_ALLOW_IPS"]
 
-    def _connecting(self) -> dict[str, Secret]:
-        names = [spelling for name in CONNECTING for spelling in (name, name.lower())]
-        found = {name: read_secret(self._environ, name) for name in names}
-        return {name: value for name, value in found.items() if value is not None}
-
     def _number(self, name: str, low: float, high: float, *, whole: bool = True) -> float:
         text = read_variable(self._environ, name) or DEFAULTS[name]
         try:
@@ -384,3 +379,10 @@ class _Reader:
         if path is not None and os.path.isdir(path):  # noqa: PTH112 - raises no PermissionError
             self._fault("DATABASE_URL", f"{path} is a directory, not a file", fix)
         return url
+
+
+def read_connecting(environ: Mapping[str, str]) -> dict[str, Secret]:
+    """Return the variables for proxies and certificates that are set."""
+    names = [spelling for name in CONNECTING for spelling in (name, name.lower())]
+    found = {name: read_secret(environ, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}

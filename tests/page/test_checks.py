@@ -18,6 +18,7 @@ from receiver.secret import Secret
 from receiver.upkeep import notify
 from receiver.version import VERSION
 from tests.conftest import StartReceiver
+from tests.support.demo import demonstrating
 from tests.support.dockerhub import ago, deliveries, hub_beside
 from tests.support.notifications import NOTICE
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -48,6 +49,17 @@ def checked(person: Visitor) -> Reading:
     assert person.do("run-checks").headers["location"] == "/checks"
     until(lambda: re.search(r"\d+ checks: \d+ failed", person.read("/checks").text))
     return person.read("/checks")
+
+
+def test_the_checks_of_the_demo_compare_it_with_the_same_environment(tmp_path: Path) -> None:
+    """A proxy or a certificate in the environment was a difference between them."""
+    with (
+        demonstrating(tmp_path, {"NO_PROXY": "example.com"}) as demo,
+        visitor(demo, demo.password) as person,
+    ):
+        shown = checked(person)
+
+    assert "pass running server: it has the same settings" in shown.text
 
 
 def test_the_checks_are_those_of_doctor_and_show_no_secret(start: StartReceiver) -> None:

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,14 @@ class Demo:
 
 
 @contextmanager
-def demonstrating(folder: Path) -> Iterator[Demo]:
+def demonstrating(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Demo]:
     """Run the demo until the block is left; it must end cleanly."""
     out = folder / "out"
     with out.open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "receiver", "demo"],
             cwd=folder,
-            env={**BARE, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"},
+            env={**BARE, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", **(environment or {})},
             stdout=said,
             stderr=subprocess.STDOUT,
         )

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from receiver.web.page.sessions import Sessions
+from tests.support.demo import Demo
 from tests.support.receiver_process import KEY, ReceiverProcess
 
 PASSWORD = "correct horse battery staple"
@@ -22,7 +23,7 @@ _visitors = count()
 class Visitor(httpx.Client):
     """Asks a receiver's page; follows no redirect by itself."""
 
-    def __init__(self, receiver: ReceiverProcess, **kwargs: Any) -> None:
+    def __init__(self, receiver: ReceiverProcess | Demo, **kwargs: Any) -> None:
         super().__init__(base_url=receiver.url, trust_env=False, timeout=20, **kwargs)
         number = next(_visitors)  # each at an address of its own, as behind a proxy
         self.headers["X-Forwarded-For"] = f"198.18.{number // 256}.{number % 256}"
@@ -97,10 +98,10 @@ class Reading(HTMLParser):
 
 
 @contextmanager
-def visitor(receiver: ReceiverProcess) -> Iterator[Visitor]:
+def visitor(receiver: ReceiverProcess | Demo, password: str = PASSWORD) -> Iterator[Visitor]:
     """A visitor who is signed in."""
     with Visitor(receiver) as person:
-        answer = person.sign_in()
+        answer = person.sign_in(password)
         assert answer.status_code == 303, answer.text
         yield person
 
