@@ -17,6 +17,7 @@ _COLOURS = {
     "accepted": "good", "ignored": "calm", "refused": "bad", "done": "good", "overwritten": "wait",
 }  # fmt: skip
 MADE = frozenset({Outcome.CREATED, Outcome.UPDATED})
+ENDED = frozenset({State.DONE, State.PARKED})
 
 
 def colour_of(word: str) -> str:
@@ -74,7 +75,8 @@ def flow_of(
     `held`: a gate or a pause holds back what is queued.
     """
     digests = [one.digest for one in registrations if one.digest] or [digest or ""]
-    steps = [_digest(digests[0])] if registrations else []
+    coming = not any(one.state in ENDED for one in registrations)
+    steps = [_digest(digests[0])] if registrations and (digests[0] or coming) else []
     ordered = sorted(registrations, key=lambda one: list(Mode).index(one.mode))
     ordered.sort(key=lambda one: one.mode is Mode.CHANNEL)
     steps += [_step(one, held=held) for one in ordered]

@@ -51,11 +51,16 @@ def test_a_push_that_is_done_shows_the_result_of_each_target() -> None:
         ("1.0", "created", "good"),
         ("staging", "updated", "good"),
     ]
-    assert flow_of("1.0", None, [registration(**CREATED)])[1].detail == "1.2 s"
+    assert flow_of("1.0", None, [registration(digest=DIGEST, **CREATED)])[1].detail == "1.2 s"
+
+
+def test_a_digest_that_was_not_looked_up_is_no_open_step() -> None:
+    """Without a preflight the line of a push that was done showed it as one to come."""
+    assert line(registration(**CREATED)) == [("1.0", "created", "good")]
 
 
 def test_an_overwritten_tag_is_not_green() -> None:
-    (_, step) = flow_of("1.0", None, [registration(overwritten=True, **CREATED)])
+    (step,) = flow_of("1.0", None, [registration(overwritten=True, **CREATED)])
 
     assert (step.colour, step.detail) == ("wait", "tag overwritten")
 
