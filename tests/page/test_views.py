@@ -126,7 +126,7 @@ def test_a_rule_shows_what_it_matches_and_what_it_would_do_with_a_tag(
 
     shown = person.read("/rules?tag=2.0.0-rc1").text
     assert "studio/game-server:2.0.0-rc1 would be accepted" in shown
-    assert "matches: version my-game/2.0.0-rc1, then channels staging." in shown
+    assert "matches: version my-game/2.0.0-rc1, then channel staging." in shown
     shown = person.read("/rules?tag=latest").text
     assert "studio/game-server:latest would be ignored" in shown
     assert "does not match: latest matches only if it is listed." in shown
