@@ -6,11 +6,12 @@ import pytest
 
 from receiver.ledger.channels import read_channel_state
 from receiver.ledger.transaction import Tx
+from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.overview import overview_of
 from receiver.web.page import questions
 from receiver.web.page.overview import steps_of, try_public_address
-from tests.support.dockerhub import deliveries
+from tests.support.dockerhub import deliveries, hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (
     APP,
@@ -19,7 +20,7 @@ from tests.support.receiver_process import (
     until,
     webhook_body,
 )
-from tests.support.visitor import PAGE, Reading, Visitor
+from tests.support.visitor import PAGE, Reading, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
 CONFIG += '\n[catch_up]\nevery = "off"\n'
@@ -468,6 +469,24 @@ def test_an_address_that_is_set_is_not_one_that_was_reached(
     assert done["A public https address is set"] == url.startswith("https")
     assert not done["The public address leads to this receiver"]
     assert not done["A webhook of Docker Hub arrived"]
+
+
+@pytest.mark.parametrize(("private", "shown"), [(False, "done"), (True, "failed")])
+def test_a_first_step_is_that_docker_hub_shows_the_repository(
+    edgegap: str, tmp_path: Path, *, private: bool, shown: str
+) -> None:
+    """Whether the login may pull was not among them; catch-up learns it without a push."""
+    hub = DockerHubSandbox()
+    hub.add_repository(REPOSITORY, private=private)
+    hub.add_login("builder", "public-only")
+    with hub_beside(hub) as found:
+        login = {"DOCKERHUB_USERNAME": "builder", "DOCKERHUB_TOKEN": "public-only"}
+        with (
+            receiver_here(tmp_path, edgegap, environment={**PAGE, **found, **login}) as one,
+            visitor(one) as person,
+        ):
+            step = f"Docker Hub shows {REPOSITORY} to the login: {shown}"
+            until(lambda: step in said(person, "/"))
 
 
 def test_the_first_steps_do_not_come_back(receiver: ReceiverHere, person: Visitor) -> None:

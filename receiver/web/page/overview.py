@@ -13,9 +13,10 @@ from receiver.errors import ReceiverError
 from receiver.http.client import http_client
 from receiver.ledger.gates import ALL
 from receiver.ledger.queries import find_push
-from receiver.ledger.views import LedgerOverview, RefusedLink, RuleOverview
+from receiver.ledger.views import LedgerOverview, RefusedLink, RepositoryOverview, RuleOverview
 from receiver.rules.rule import Rule
 from receiver.service import Service
+from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.connect import NotProven, send_test_push
 from receiver.upkeep.health import Code
 from receiver.web.overview import Overview, overview_of
@@ -112,6 +113,7 @@ def steps_of(
     named = urlsplit(settings.public_url or "").scheme == "https"
     return (
         *(_app(app, known) for app, known in lists),
+        *(_tags(one, settings) for one in overview.repositories if settings.catch_up_every),
         FirstStep(
             "A public https address is set",
             named,
@@ -138,6 +140,18 @@ def _app(app: str, known: VersionList) -> FirstStep:
     if known.problem:
         return FirstStep(title, done=False, todo=known.problem, failed=True)
     return FirstStep(title, known.listed_at is not None, "Edgegap is being asked.")
+
+
+def _tags(one: RepositoryOverview, settings: Settings) -> FirstStep:
+    """Whether Docker Hub listed the tags, as catch-up requests it: with the login, if there is one.
+
+    A login that may list the tags of a private repository may pull it.
+    """
+    login = credentials_for(settings.rules, one.repository) is not None
+    title = f"Docker Hub shows {one.repository}" + (" to the login" if login else "")
+    if one.catch_up_problem:
+        return FirstStep(title, done=False, todo=one.catch_up_problem, failed=True)
+    return FirstStep(title, one.caught_up_at is not None, "Docker Hub is being asked.")
 
 
 async def try_public_address(service: Service, repository: str) -> str:
