@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -177,20 +178,25 @@ def test_a_row_of_the_list_shows_the_tag_and_the_version_whole(
 ) -> None:
     """On a tablet each row ended in "studio/game-server:1.…", and its time in "22 min a…"."""
     delivery = created(here, "1.24.3-rc.1")
-    here.inside(lambda: here.service.ledger.write(lambda tx: made_earlier(tx, delivery)))
-    page.set_viewport_size(WIDTHS[width])
-    page.goto("/deliveries")
-
-    row = page.locator(f'[data-row="{delivery}"]')
-    expect(row).to_contain_text("22 min ago")
     cut = "one => one.scrollWidth > one.clientWidth + 1"
-    for part in (".image .tag", ".target .tag", ".when"):
-        assert not row.locator(part).first.evaluate(cut), part
+    page.set_viewport_size(WIDTHS[width])
+    row = page.locator(f'[data-row="{delivery}"]')
+    for minutes, shown in ((22, r"22 min ago"), (3 * 24 * 60, r"\d\d:\d\d UTC")):
+        change = partial(made_earlier, delivery=delivery, minutes=minutes)
+        here.inside(partial(here.service.ledger.write, change))
+        page.goto("/deliveries")
+
+        expect(row.locator(".when")).to_have_text(re.compile(rf"^{shown}$"))
+        whole = (".image bdi", ".target bdi", ".also") if width == "desktop" else ()
+        for part in (".image .tag", ".target .tag", ".when", *whole):
+            assert not row.locator(part).first.evaluate(cut), part
+    link = page.get_by_role("link", name=f"{REPOSITORY}:1.24.3-rc.1", exact=True)
+    expect(link).to_have_count(1)
     kept(page, "list-of-one")
 
 
-def made_earlier(tx: Tx, delivery: str) -> int:
-    at = tx.now - 22 * 60_000
+def made_earlier(tx: Tx, delivery: str, minutes: int) -> int:
+    at = tx.now - minutes * 60_000
     return tx.run(
         "UPDATE deliveries SET received_at = :at WHERE id = :id", at=at, id=delivery
     ).rowcount

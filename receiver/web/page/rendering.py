@@ -138,13 +138,19 @@ def _mark(part: str) -> Markup:
     return escape(part)
 
 
-def _moment(milliseconds: int | None) -> Markup:
-    """Return a time as HTML: relative if it is near, with the time in UTC as its title."""
+def _moment(milliseconds: int | None, *, dated: bool = True) -> Markup:
+    """Return a time as HTML: relative if it is near, with the time in UTC as its title.
+
+    Below a heading with its date it is not `dated`: the time of the day is enough.
+    """
     if milliseconds is None:
         return Markup("never")
     text = format_time(milliseconds)
     whole = f"{text[:19].replace('T', ' ')} UTC"
-    shown = _from_now(milliseconds - time.time_ns() // 1_000_000) or f"{whole[:16]} UTC"
+    shown = (
+        _from_now(milliseconds - time.time_ns() // 1_000_000)
+        or f"{whole[0 if dated else 11 : 16]} UTC"
+    )
     return Markup('<time datetime="{}" title="{}">{}</time>').format(text, whole, shown)
 
 
