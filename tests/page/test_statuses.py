@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from receiver.ledger.transaction import Tx
+from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.receiver_here import receiver_here
 from tests.support.receiver_process import APP, RULE, until
 from tests.support.visitor import PAGE, visitor
@@ -50,9 +51,28 @@ def test_what_is_held_back_does_not_look_as_if_it_moves(
         identity = here.push("1.0.0")
         until(lambda: here.details(identity)["registrations"][0]["state"] == "queued")
         shown = person.read(path.format(identity))
+        row = person.read("/deliveries").html
 
     assert "queued my-game/1.0.0 held back" in shown.text
     assert '<li class="wait"' in shown.html
+    assert "badge busy" not in shown.html
+    assert '<span class="state wait"' in row
+
+
+def test_the_first_line_also_counts_what_is_parked_while_something_else_is_wrong(
+    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
+) -> None:
+    """During a pause it was red, and did not say why."""
+    sandbox.add_version(APP, "1.0.0", docker_image="studio/another")
+    with (
+        receiver_here(tmp_path, edgegap, config=RULE + OFF, environment=PAGE) as here,
+        visitor(here) as person,
+    ):
+        here.ended(here.push("1.0.0"))
+        person.do("pause", repository="*", back="/")
+        shown = person.read("/").text
+
+    assert "Registrations are paused. 1 is parked. No push is lost." in shown
 
 
 def test_a_channel_says_what_moves_it(edgegap: str, tmp_path: Path) -> None:

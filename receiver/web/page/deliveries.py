@@ -28,10 +28,17 @@ from receiver.pipeline.prune import Scope, outlook
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
+from receiver.upkeep.health import Condition
 from receiver.web.bodies import CURSOR
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.auth import FRAGMENT, failure
-from receiver.web.page.flow import Status, colour_of, flow_of, status_of_registration
+from receiver.web.page.flow import (
+    Status,
+    colour_of,
+    flow_of,
+    holds_back,
+    status_of_registration,
+)
 from receiver.web.page.rendering import query_of
 from receiver.web.page.sessions import Session
 
@@ -58,36 +65,38 @@ class Day(msgspec.Struct, frozen=True):
     summary: str
 
 
-def by_day(deliveries: Iterable[Delivery], *, folding: bool) -> list[Day]:
+def by_day(
+    deliveries: Iterable[Delivery], conditions: Sequence[Condition], *, folding: bool
+) -> list[Day]:
     """Return the deliveries, in their order, by day.
 
     The ignored ones of a day are folded, unless the day has no others.
     """
-    rows = [row_of(one) for one in deliveries]
+    rows = [row_of(one, held=holds_back(conditions, one.repository)) for one in deliveries]
     return [
         _day(date, tuple(those), folding=folding)
         for date, those in groupby(rows, key=lambda row: _date(row.delivery.received_at))
     ]
 
 
-def row_of(delivery: Delivery) -> Row:
+def row_of(delivery: Delivery, *, held: bool) -> Row:
     """Return a delivery as a row."""
     registrations = sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE)
     main = registrations[0] if registrations else None
     others = sorted(registrations[1:], key=_urgency)
-    return Row(delivery, status_of(delivery), main, tuple(others))
+    return Row(delivery, status_of(delivery, held=held), main, tuple(others))
 
 
 def _urgency(one: Registration) -> int:
     return BY_URGENCY.index(one.state) if one.state in BY_URGENCY else len(BY_URGENCY)
 
 
-def status_of(delivery: Delivery | DeliveryDetail) -> Status:
+def status_of(delivery: Delivery | DeliveryDetail, *, held: bool) -> Status:
     """Return the most urgent state of the registrations, else the outcome or the verdict."""
     for state in BY_URGENCY:
         for one in delivery.registrations:
             if one.state is state:
-                return status_of_registration(one)
+                return status_of_registration(one, held=held)
     done = sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE)
     if done:
         worst = next((one for one in done if one.overwritten), done[0])
@@ -160,11 +169,15 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         return search_deliveries(tx, search), count_open(tx)
 
     page, counts = await service.ledger.read(look)
+    health = await service.health.now()
     full = len(page.deliveries) == ROWS
     given = {name: value for name, value in chosen.items() if value}
     return answer_page(
         request, session, "deliveries.html",
-        days=by_day(page.deliveries, folding=not chosen["verdict"] and not chosen["reason"]),
+        days=by_day(
+            page.deliveries, health.conditions,
+            folding=not chosen["verdict"] and not chosen["reason"],
+        ),
         chosen=chosen, given=given, before=before, depth=DEPTH, counts=counts,
         older=page.next if full else None, further=None if full else page.next,
         repositories=sorted({rule.repository for rule in service.settings.rules}),
@@ -206,6 +219,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     if row is None:
         return failure(request, 404, "There is no such delivery.", _NOT_THERE)
     own = [rule for rule in service.settings.rules if rule.repository == row.repository]
+    held = any(one.held_back for one in row.registrations)
     room: dict[str, str] = {}
     for registration in row.registrations:
         if registration.reason == Reason.VERSION_LIMIT.value:
@@ -215,11 +229,8 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     return answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row.tag, own), room=room,
-        result=status_of(row),
-        flow=flow_of(
-            row.tag, row.digest, row.registrations, own,
-            held=any(one.held_back for one in row.registrations),
-        ),
+        result=status_of(row, held=held),
+        flow=flow_of(row.tag, row.digest, row.registrations, own, held=held),
         digest=next((one.digest for one in row.registrations if one.digest), row.digest),
         urgent=[one for one in row.registrations if one.state is not State.DONE or one.overwritten],
         found=_in_all([one.notes for one in row.registrations if one.mode is not Mode.TRIAL]),

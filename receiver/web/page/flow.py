@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from receiver.ledger.gates import ALL
 from receiver.ledger.views import Registration
 from receiver.reasons import Outcome, State
 from receiver.rules.rule import Mode, Rule, channels_of
 from receiver.timestamps import duration
+from receiver.upkeep.health import Code, Condition
 
 SHOWN_OF_DIGEST = 4
 _COLOURS = {
@@ -33,9 +35,14 @@ class Status(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def status_of_registration(one: Registration) -> Status:
-    """Return the outcome or the state; what is done with an overwritten tag is no success."""
+def status_of_registration(one: Registration, *, held: bool = False) -> Status:
+    """Return the outcome or the state; what is done with an overwritten tag is no success.
+
+    `held`: a gate or a pause holds back what is queued.
+    """
     word = one.outcome or one.state
+    if held and one.state is State.QUEUED:
+        return Status(word.value, colour_of("held"), "held back")
     if one.state is not State.DONE:
         return Status(word.value, colour_of(word), one.reason or "")
     if one.overwritten:
@@ -45,6 +52,15 @@ def status_of_registration(one: Registration) -> Status:
 
 def _overwritten(colour: str) -> str:
     return "wait" if colour == "good" else colour
+
+
+def holds_back(conditions: Iterable[Condition], repository: str | None) -> bool:
+    """Return whether a gate or a pause holds back what is queued for a repository."""
+    return any(
+        one.code in {Code.TOKEN, Code.BUSY}
+        or (one.code is Code.PAUSED and one.repository in {ALL, repository})
+        for one in conditions
+    )
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -99,9 +115,7 @@ def _digest(digest: str) -> Step:
 
 
 def _step(one: Registration, *, held: bool) -> Step:
-    status = status_of_registration(one)
-    if held and one.state is State.QUEUED:
-        status = Status(status.word, colour_of("held"), "held back")
+    status = status_of_registration(one, held=held)
     detail = status.reason or one.reason or ""
     if one.outcome in MADE and one.finished_at is not None:
         detail = status.reason or duration(max(0, one.finished_at - one.created_at))

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.http.client import http_client
-from receiver.ledger.gates import ALL
 from receiver.ledger.queries import find_push
 from receiver.ledger.views import LedgerOverview, RefusedLink, RepositoryOverview, RuleOverview
 from receiver.rules.rule import Rule
@@ -24,7 +23,7 @@ from receiver.web.page.answers import answer_page
 from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page
 from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
-from receiver.web.page.flow import Step, flow_of
+from receiver.web.page.flow import Step, flow_of, holds_back
 from receiver.web.page.sessions import Session
 from receiver.web.version_lists import VersionList
 from receiver.web.versions import apps_of, shelf_of
@@ -65,11 +64,7 @@ def _newest_flow(rule: RuleOverview, rules: Sequence[Rule], overview: Overview) 
     if rule.newest is None:
         return ()
     own = [one for one in rules if one.name == rule.rule]
-    held = any(
-        one.code in {Code.TOKEN, Code.BUSY}
-        or (one.code is Code.PAUSED and one.repository in {ALL, rule.repository})
-        for one in overview.degraded
-    )
+    held = holds_back(overview.degraded, rule.repository)
     return flow_of(rule.newest.tag, None, rule.newest.registrations, own, held=held)
 
 
