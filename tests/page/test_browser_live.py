@@ -10,7 +10,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.web.page.sessions import SESSION_SECONDS
 from tests.support.browser import an_address, needs_chromium, sign_in
-from tests.support.receiver_process import RULE, ReceiverProcess, webhook_body
+from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess, webhook_body
 from tests.support.visitor import COOKIE, PAGE, PASSWORD, cookie
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
@@ -41,14 +41,14 @@ def test_what_a_person_has_chosen_stays_while_what_is_around_it_moves(
     sign_in(page, PASSWORD, "/channels")
     expect(page.get_by_text("has studio/game-server:2.0")).to_be_visible()
     choice = page.get_by_label("Move staging to")
-    expect(choice).to_have_value("1.0")
+    expect(choice).to_have_value(f"{REPOSITORY}:1.0")
     choice.select_option("0.9")
     choice.blur()
 
     receiver.push("3.0")
 
     expect(page.get_by_text("has studio/game-server:3.0")).to_be_visible()
-    expect(choice).to_have_value("0.9")
+    expect(choice).to_have_value(f"{REPOSITORY}:0.9")
 
 
 def test_the_page_shows_that_the_receiver_is_away_and_goes_on_when_it_is_back(
