@@ -50,15 +50,17 @@ class MovesNoted(EdgegapSandbox):
 class KilledAtSteps:
     """Serves each replica under a path of its own, and kills it at one of some calls of a step.
 
-    The call is carried out all the same: the receiver dies before it knows, or right after it read
-    the response. `kill` returns whether the replica was running.
+    The first call of a step is one of them, because some steps have few. The call is carried out
+    all the same: the receiver dies before it knows, or right after it read the response. `kill`
+    returns whether the replica was running.
     """
 
     def __init__(self, app: ASGIApp, rng: random.Random, times: int) -> None:
         self._app, self._rng = app, rng
         self._calls: Counter[str] = Counter()
         self._at = {
-            step: {AMONG * turn + rng.randrange(AMONG) for turn in range(times)} for step in STEPS
+            step: {0, *(AMONG * turn + rng.randrange(AMONG) for turn in range(1, times))}
+            for step in STEPS
         }
         self.killed: Counter[str] = Counter(dict.fromkeys(STEPS, 0))
         self.kill: Callable[[int], bool] = lambda _: False
