@@ -39,8 +39,6 @@ from receiver.web.problems import ProblemCode, problem
 from receiver.web.versions import VersionsView
 from receiver.web.webhook import Hooks, not_found
 
-GARBAGE_THRESHOLDS = (20_000, 20, 50)  # fewer collections: their pauses cause the slowest responses
-
 _SLASHES = re.compile("//+")
 _PASTED = " \t\r\n\"'`<>()[]{},;./"  # what a person pastes after a link
 
@@ -161,7 +159,6 @@ async def _lifespan(
             if settings.admin_password is None:
                 log.info("page_off", why="RECEIVER_ADMIN_PASSWORD is not set")
             gc.freeze()  # modules are never garbage: no collection looks at them again
-            gc.set_threshold(*GARBAGE_THRESHOLDS)
             try:
                 yield
             finally:
