@@ -78,7 +78,7 @@ def commands(here: ReceiverHere) -> Any:
 
 def approve_all(here: ReceiverHere) -> None:
     here.inside(lambda: here.ledger.write(approve_waiting))
-    here.service.worker.wake()
+    here.wake()
 
 
 def tag_of(sandbox: EdgegapSandbox, name: str) -> Any:

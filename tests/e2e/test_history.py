@@ -77,7 +77,7 @@ def work_on(here: ReceiverHere, hub: DockerHubSandbox, sandbox: EdgegapSandbox) 
         delivery = here.push(tag)
         to_approve(here, delivery)
     assert here.inside(lambda: here.ledger.write(approve_waiting)) == [True]
-    here.service.worker.wake()
+    here.wake()
     here.ended(delivery)
     do("/api/rollback", {"app": APP, "channel": "prod"})
     do("/api/release", {"app": APP, "channel": "prod"})

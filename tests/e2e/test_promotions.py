@@ -253,7 +253,7 @@ def test_a_renamed_rule_keeps_the_move_that_waits(
     kept = registration_of(here, delivery, "staging")
     assert (kept["id"], kept["rule"], kept["reason"]) == (waits["id"], "other", "needs_approval")
     here.inside(lambda: here.ledger.write(approve_waiting))
-    here.service.worker.wake()
+    here.wake()
     until(lambda: (APP, "staging") in sandbox.versions)
 
 
@@ -461,7 +461,7 @@ def test_a_push_of_the_same_tag_does_not_change_which_image_was_promoted(
     until(lambda: len(here.details(again)["registrations"]) == 3)
 
     here.inside(lambda: here.ledger.write(lambda tx: wake_channel(tx, APP, "live")))
-    here.service.worker.wake()
+    here.wake()
     ended = here.ended(asked)
 
     assert (ended["state"], ended["reason"]) == ("parked", "digest_changed")

@@ -263,7 +263,7 @@ def test_what_ended_well_while_a_deletion_was_under_way_is_queued_again(
 
     sandbox.delete_version(APP, "1.0")
     written(here, lambda tx: end_deletion(tx, deletion, deleted=True, why="old"))
-    here.service.worker.wake()
+    here.wake()
 
     until(lambda: versions(sandbox) == ["1.0"])
     until(lambda: registration_of(here, delivery)["outcome"] == "created")

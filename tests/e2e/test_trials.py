@@ -453,7 +453,7 @@ def test_prod_takes_what_staging_has_once_a_person_approved_it(
         assert (APP, "prod") not in sandbox.versions
 
         assert [approved(here, "1.0") for _ in range(3)] == [True, False, False]
-        here.service.worker.wake()
+        here.wake()
         until(lambda: channel_of(here, first, "prod")["outcome"] == "created")
         assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.0"
 
@@ -464,7 +464,7 @@ def test_prod_takes_what_staging_has_once_a_person_approved_it(
         until(lambda: channel_of(here, second, "prod")["outcome"] == "superseded")
         assert approved(here, "1.1")  # too late: staging has another image
         assert approved(here, "1.2")
-        here.service.worker.wake()
+        here.wake()
         until(lambda: channel_of(here, third, "prod")["outcome"] == "updated")
 
     assert sandbox.versions[APP, "prod"]["docker_tag"] == "1.2"

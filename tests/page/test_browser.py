@@ -187,6 +187,7 @@ def test_the_page_shows_that_the_receiver_cannot_be_reached(page: Page, demo: De
 
 def test_the_keyboard_alone_is_enough(page: Page, demo: Demo) -> None:
     page.goto("/")
+    expect(page.get_by_label("Password")).to_be_focused()
     page.keyboard.type(demo.password)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()

@@ -68,7 +68,7 @@ def test_what_a_delivery_holds_is_text(
     done = receiver.inside(
         lambda: receiver.service.ledger.write(lambda tx: record(tx, delivery, ruling))
     )
-    receiver.service.worker.wake()
+    receiver.wake()
     receiver.ended(done.delivery)  # so that it meets no fault of a later test
 
     for path in ("/", "/deliveries", f"/deliveries/{done.delivery}", "/versions"):

@@ -95,6 +95,10 @@ class ReceiverHere(ReceiverProcess):
         """Run a coroutine in its loop and return the result."""
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(PATIENCE_SECONDS)
 
+    def wake(self) -> None:
+        """Let its worker look for work; an event that another thread sets may be missed."""
+        self._loop.call_soon_threadsafe(self.service.worker.wake)
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._server.serve())
