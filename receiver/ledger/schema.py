@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    event,
     text,
 )
 
@@ -25,8 +27,17 @@ metadata = MetaData()
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """Return an index over the rows that meet a condition."""
-    condition = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    return Index(name, *columns, unique=unique, info={"where": where})
+
+
+@event.listens_for(metadata, "before_create")
+def _add_conditions(target: MetaData, connection: Connection, **_: object) -> None:
+    """Give the partial indexes their conditions: in advance, both dialects would be loaded."""
+    for table in target.tables.values():
+        for index in table.indexes:
+            if "where" in index.info:
+                options = index.dialect_options[connection.dialect.name]
+                options["where"] = text(index.info["where"])
 
 
 # Deliveries: one row for each report of a push. Only the parsed fields of a body are stored, and
