@@ -1,18 +1,34 @@
-"""The requests that a fake received, in order."""
+"""The requests that a fake received, in order, and the faults that it answers chosen ones with."""
 
+import asyncio
+import contextlib
+import gzip
 import json
-from collections.abc import MutableSequence, Sequence
+import threading
+from collections.abc import AsyncIterator, Mapping, MutableSequence, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from receiver.sandbox.serving import HANG_UP, HangUp
+
 CONTROLS = "/_sandbox/"
 """The paths of the fake itself; they are neither recorded nor affected by faults."""
+Kind = Literal[
+    "status", "slow", "timeout", "reset", "hang_up", "truncated", "garbage", "huge", "declined",
+    "bomb", "late",
+]  # fmt: skip
+
+FAULT_HEADER = "x-sandbox-fault"
+"""Marks a response that a fault created, so that it is not checked against a contract."""
+
+_HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
+_CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +126,183 @@ def _as_object(body: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault and the calls that it applies to.
+
+    - `status`: returns `status` with `{"message": message}`, or with `body` as it is
+    - `slow`: the real response, `seconds` late; the call is done even if the client hangs up
+    - `timeout`: no response; the connection is closed after `seconds`
+    - `reset`, `hang_up`: no response; a TCP reset, or a plain close
+    - `truncated`: a 200 that ends before its content-length of `size`
+    - `garbage`: a 200 that is not JSON: `body`, or a page of HTML
+    - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
+    - `declined`: a 200 with `success: false` and `message`, or with `body` as it is
+    - `bomb`: a 200 of valid JSON of `size` bytes, compressed twice to a few bytes
+    - `late`: returns `status` at once, as a gateway does, and does the call `seconds` later
+
+    With `after`, the real call is done first and its response discarded (`slow` keeps it).
+    `method` and `path_contains` select the calls; `times=None` continues until `behave`.
+    `retry_after` is sent as it is: seconds, or an HTTP date. `headers` are added to the created
+    response: a `status` of 302 with a `location` redirects the caller.
+    """
+
+    kind: Kind
+    method: str | None = None
+    path_contains: str | None = None
+    times: int | None = 1
+    after: bool = False
+    status: int = 500
+    message: str = "Something went wrong"
+    retry_after: int | str | None = None
+    body: str | None = None
+    content_type: str = "text/html"
+    seconds: float = 60.0
+    size: int = 20_000_000
+    headers: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown kind."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"no such kind of fault: {self.kind}")
+
+    def befalls(self, method: str, path: str) -> bool:
+        """Return whether the fault applies to a call."""
+        if self.method is not None and self.method.upper() != method:
+            return False
+        return self.path_contains is None or self.path_contains in path
+
+
+class Faults:
+    """The queued faults; the first that applies to a call is used for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # tests add faults while the server's thread takes them
+        self._waiting: list[tuple[Fault, int | None]] = []
+
+    def add(self, *faults: Fault) -> None:
+        """Append faults to the queue."""
+        with self._lock:
+            self._waiting += [(fault, fault.times) for fault in faults]
+
+    def clear(self) -> None:
+        """Clear the queue."""
+        with self._lock:
+            self._waiting.clear()
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Return the fault for a call, if any, and count its use."""
+        with self._lock:
+            for index, (fault, left) in enumerate(self._waiting):
+                if fault.befalls(method, path):
+                    if left is not None and left <= 1:
+                        del self._waiting[index]
+                    elif left is not None:
+                        self._waiting[index] = (fault, left - 1)
+                    return fault
+        return None
+
+
+class Misbehaving:
+    """Middleware that applies the faults to the calls."""
+
+    def __init__(self, app: ASGIApp, faults: Faults) -> None:
+        self._app = app
+        self._faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on, unless a fault is queued for it."""
+        fault = self._faults.take(scope["method"], scope["path"]) if is_call(scope) else None
+        if fault is None:
+            await self._app(scope, receive, send)
+            return
+        body = await read_body(receive)
+        response: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            response.append(message)
+
+        if fault.after:
+            await self._app(scope, replay(body, receive), keep)
+        match fault.kind:
+            case "slow":
+                await _idle(receive, fault.seconds)
+                if not fault.after:
+                    await self._app(scope, replay(body, receive), keep)
+                for message in response:
+                    await send(message)
+            case "timeout":
+                await _idle(receive, fault.seconds)
+                await _hang_up(scope, receive)
+            case "reset" | "hang_up":
+                await _hang_up(scope, receive, reset=fault.kind == "reset")
+            case "truncated":
+                await _send_half(fault.size, send)
+                await _hang_up(scope, receive)
+            case "status" | "garbage" | "huge" | "declined" | "bomb":
+                await _made_up(fault)(scope, receive, send)
+            case "late":
+                await _made_up(fault)(scope, receive, send)
+                await asyncio.sleep(fault.seconds)
+                await self._app(scope, replay(body, receive), keep)
+
+
+def _made_up(fault: Fault) -> Response:
+    headers: dict[str, str] = {FAULT_HEADER: fault.kind, **(fault.headers or {})}
+    if fault.kind == "huge":
+        return StreamingResponse(
+            _endless_message(fault.size), headers=headers, media_type="application/json"
+        )
+    if fault.kind == "declined":
+        declined = json.dumps({"success": False, "message": fault.message})
+        body = declined if fault.body is None else fault.body
+        return Response(body, 200, headers, "application/json")
+    if fault.kind == "bomb":
+        bomb = gzip.compress(gzip.compress(b'{"message": "' + b"x" * fault.size + b'"}'))
+        return Response(bomb, 200, headers | {"content-encoding": "gzip, gzip"}, "application/json")
+    if fault.kind == "garbage":
+        body = _HTML if fault.body is None else fault.body
+        return Response(body, 200, headers, fault.content_type)
+    if fault.retry_after is not None:
+        headers["retry-after"] = str(fault.retry_after)
+    if fault.body is not None:
+        return Response(fault.body, fault.status, headers, fault.content_type)
+    return JSONResponse({"message": fault.message}, fault.status, headers)
+
+
+async def _endless_message(size: int) -> AsyncIterator[bytes]:
+    yield b'{"message": "'
+    for _ in range(0, size, _CHUNK):
+        yield b"x" * _CHUNK
+    yield b'"}'
+
+
+async def _send_half(size: int, send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(size).encode()),
+        (FAULT_HEADER.encode(), b"truncated"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    half = b'{"success": true, "version": {'
+    await send({"type": "http.response.body", "body": half, "more_body": True})
+
+
+async def _idle(receive: Receive, seconds: float) -> None:
+    """Do nothing for `seconds`, or until the client disconnects."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+
+async def _hang_up(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
+    """Close the connection; return when the server has noticed, so that it adds no response."""
+    hang_up = scope.get("extensions", {}).get(HANG_UP)
+    if hang_up is None:
+        raise RuntimeError("only an app run by receiver.sandbox.serving can hang up")
+    cast("HangUp", hang_up)(reset)
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -21,7 +21,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from receiver.sandbox.calls import CONTROLS, Call, Recording, calls_route, is_call
+from receiver.sandbox.calls import (
+    CONTROLS,
+    Call,
+    Fault,
+    Faults,
+    Misbehaving,
+    Recording,
+    calls_route,
+    is_call,
+)
 from receiver.sandbox.dockerhub_account import (
     DockerHubAccount,
     Repository,
@@ -30,10 +39,8 @@ from receiver.sandbox.dockerhub_account import (
     Webhook,
 )
 from receiver.sandbox.dockerhub_api import HubApi
-from receiver.sandbox.dockerhub_auth import AuthServer
 from receiver.sandbox.dockerhub_records import tag_record
-from receiver.sandbox.dockerhub_registry import Registry
-from receiver.sandbox.faults import Fault, Faults, Misbehaving
+from receiver.sandbox.dockerhub_registry import AuthServer, Registry
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -12,8 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.sandbox.dockerhub_account import DockerHubAccount, Repository, Webhook
-from receiver.sandbox.dockerhub_logins import ALL, Login, user_id
+from receiver.sandbox.dockerhub_account import (
+    ALL,
+    DockerHubAccount,
+    Login,
+    Repository,
+    Webhook,
+    user_id,
+)
 from receiver.sandbox.dockerhub_records import repository_record, tag_record, tags_page, timestamp
 
 _AUDIENCE = "https://hub.docker.com"

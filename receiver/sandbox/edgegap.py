@@ -13,12 +13,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.sandbox.calls import Call, Recording, calls_route
-from receiver.sandbox.edgegap_account import EdgegapAccount, Storage
+from receiver.sandbox.calls import (
+    FAULT_HEADER,
+    Call,
+    Fault,
+    Faults,
+    Misbehaving,
+    Recording,
+    calls_route,
+)
+from receiver.sandbox.edgegap_account import EdgegapAccount, Storage, is_documented
 from receiver.sandbox.edgegap_deployments import Deployments
 from receiver.sandbox.edgegap_quirks import ListQuirks, Quirks, page_of
-from receiver.sandbox.edgegap_versions import is_documented
-from receiver.sandbox.faults import FAULT_HEADER, Fault, Faults, Misbehaving
 
 TokenState = Literal["good", "refused", "deleted"]
 

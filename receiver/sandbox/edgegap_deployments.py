@@ -10,6 +10,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from receiver.sandbox.calls import FAULT_HEADER
 from receiver.sandbox.edgegap_lifecycle import (
     Deployment,
     Lifecycle,
@@ -19,7 +20,6 @@ from receiver.sandbox.edgegap_lifecycle import (
     shown_status,
 )
 from receiver.sandbox.edgegap_quirks import filtered
-from receiver.sandbox.faults import FAULT_HEADER
 
 ANY = "*"
 CREATIONS, STATUSES, LISTS = "creations", "statuses", "lists"

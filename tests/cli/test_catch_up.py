@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.dockerhub import DAY, ago, came, deliveries, hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here

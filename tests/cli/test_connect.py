@@ -14,10 +14,10 @@ import httpx
 import pytest
 from click.testing import Result
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_account import Webhook
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.signing import LinkSigner
 from tests.support.commands import NOWHERE, Commands, commands_in
 from tests.support.dockerhub import hub_beside

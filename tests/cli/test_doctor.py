@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_account import Webhook
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_quirks import ListQuirks
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.dockerhub import ago, hub_beside

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_account import Webhook
-from receiver.sandbox.faults import Fault
 from receiver.signing import LinkSigner
 from tests.support.commands import Commands, commands_in
 from tests.support.dockerhub import ago, hub_beside

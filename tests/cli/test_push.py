@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands
 from tests.support.dockerhub import ago, hub_beside
 from tests.support.receiver_process import (

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands, commands_beside
 from tests.support.receiver_process import REPOSITORY, RULE, ReceiverProcess
 

@@ -20,8 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.datastructures import ImmutableMultiDict
 
-from receiver.sandbox.calls import is_call, read_body, replay
-from receiver.sandbox.faults import FAULT_HEADER
+from receiver.sandbox.calls import FAULT_HEADER, is_call, read_body, replay
 
 Schema = dict[str, Any]
 

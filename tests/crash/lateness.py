@@ -3,8 +3,8 @@
 import random
 from dataclasses import replace
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
 from tests.support.storm import SentPushes
 

@@ -3,8 +3,8 @@
 import random
 import threading
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 
 EVERY_SECONDS = 0.15
 LATEST_SECONDS = 3.0  # that a PATCH is carried out after its answer

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from receiver.pipeline import retry
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox, TokenState
-from receiver.sandbox.faults import Fault
 from tests.support.receiver_here import ReceiverHere, hurried
 from tests.support.receiver_process import RULE, until
 

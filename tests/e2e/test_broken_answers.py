@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from receiver.edgegap import client
+from receiver.sandbox.calls import Fault, Kind
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault, Kind
 from tests.support.receiver_here import ReceiverHere, hurried
 from tests.support.receiver_process import APP, RULE, created_once
 

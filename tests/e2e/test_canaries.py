@@ -14,8 +14,8 @@ from receiver.errors import LedgerError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.logs import masking
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.secret import MASK, Secret
 from tests.conftest import StartReceiver
 from tests.support.commands import Commands, commands_beside

@@ -12,10 +12,10 @@ import pytest
 
 from receiver.config.checks import BOUNDS
 from receiver.ledger.comparisons import drifted as drifted_in
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.support.dockerhub import DAY, HOUR, ago, came, catch_up, cursor, hub_beside, listings
 from tests.support.receiver_here import ReceiverHere, receiver_here

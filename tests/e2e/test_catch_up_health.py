@@ -11,8 +11,8 @@ import pytest
 
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.outbox import lease_due
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from receiver.sandbox.faults import Fault
 from receiver.timestamps import format_time
 from receiver.upkeep import health
 from tests.support.dockerhub import came, catch_up, cursor, hub_beside

@@ -13,10 +13,10 @@ import pytest
 from receiver import backoff
 from receiver.logs import Source
 from receiver.pipeline import preflight
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.faults import Fault
 from tests.support.approvals import CONFIG as APPROVED
 from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import commands_beside

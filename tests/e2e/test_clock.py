@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.crash.asking import logged
 from tests.support.postgres import plain
 from tests.support.receiver_process import RULE, ReceiverProcess, until

@@ -12,10 +12,10 @@ from receiver.edgegap.deployment_answers import Coordinates, DeploymentState, re
 from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.pull_profiles import PullProfile
 from receiver.edgegap.responses import Effect
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_quirks import ListQuirks
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from tests.contract.mock import DocumentMock

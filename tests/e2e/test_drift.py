@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from receiver import backoff
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.upkeep import drift
 from tests.support.receiver_here import ReceiverHere, receiver_here

@@ -10,8 +10,8 @@ from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim, waits_alone
 from receiver.ledger.transaction import Tx
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.support.receiver_process import APP, ReceiverProcess, created_once, until, webhook_body
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from receiver.ledger import engine as engines
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.upkeep import health
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from receiver.logs import configure_logs, get_logger, log_operation
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.conftest import StartReceiver, logs_as_before
 from tests.support.receiver_process import (

@@ -8,8 +8,8 @@ from receiver.dockerhub.api import HubForbidden, Page
 from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.login import Login
 from receiver.pipeline.preflight import ImageOk, ImagePending, Out
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.images import GAME, LOGIN, TOKEN, Looking, cleared, out, stopped
 
 HTML = "<html><h1>403 Forbidden</h1></html>"

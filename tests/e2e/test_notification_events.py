@@ -22,8 +22,8 @@ from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.pipeline.finishing import token_accepted
 from receiver.pipeline.prune import settle_overdue
 from receiver.rules.rule import Rule
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.conftest import StartReceiver
 from tests.support.ledger_work import MINUTE, at, write

@@ -16,8 +16,8 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import claim, settle
 from receiver.ledger.result import Result
 from receiver.reasons import Reason, State
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.crash.asking import asked, ledger_of, logged
 from tests.support.ledger_work import MINUTE, OWNER, at, pushed, write

@@ -8,9 +8,9 @@ import pytest
 
 from receiver import backoff
 from receiver.pipeline import preflight, retry
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here

@@ -15,9 +15,9 @@ from receiver import backoff
 from receiver.cli import channels
 from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.channels import wake_channel
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.upkeep import promotion
 from receiver.web.page.approve import links_to_approve
 from tests.support.approvals import approve_waiting, registration_of

@@ -11,8 +11,8 @@ import pytest
 from receiver.ledger import deletions
 from receiver.ledger.deletions import begin_deletion, end_deletion
 from receiver.ledger.transaction import Tx
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.crash.asking import asked, ledger_of
 from tests.e2e.test_retention import KEEPING, MOMENTS, make, versions, whys
 from tests.support.receiver_here import ReceiverHere, receiver_here

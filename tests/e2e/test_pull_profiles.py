@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, hurried
 from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, ReceiverProcess, until

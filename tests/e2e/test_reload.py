@@ -15,8 +15,8 @@ import pytest
 from receiver.config.dotenv import dotenv_line
 from receiver.config.settings import NAMES, Settings, after_reload, marks_of
 from receiver.edgegap.client import RateLimiter
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.conftest import StartReceiver
 from tests.support.receiver_process import (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from receiver.sandbox.faults import Fault
 from receiver.upkeep import catch_up
 from tests.support.dockerhub import hub_beside, listings
 from tests.support.postgres import plain, rows

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receiver import backoff
 from receiver.ledger.gates import ALL, pause, resume
 from receiver.ledger.ledger import Ledger
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.upkeep import health
 from receiver.upkeep.catch_up import CatchUp

@@ -12,8 +12,8 @@ import pytest
 
 from receiver.ledger import deletions
 from receiver.ledger.gates import close_token_gate
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.receiver_here import ReceiverHere, hurried_at, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until

@@ -5,8 +5,8 @@ from sqlalchemy.engine import URL
 from receiver.edgegap.sent_settings import SentSettings
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.sent_settings import sent_to
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.conftest import StartReceiver
 from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, ReceiverProcess, until
 

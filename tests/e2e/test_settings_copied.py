@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_quirks import PLACEHOLDER, Quirks
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import contract_checked
 from tests.support.dockerhub import hub_beside

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.postgres import free_port
 from tests.support.receiver_process import ReceiverProcess, created_once, until
 

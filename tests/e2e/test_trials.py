@@ -16,9 +16,9 @@ from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import last_run, trial_time
 from receiver.rules import trial
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.faults import Fault
 from receiver.signing import Approvable
 from tests.support.approvals import PUSHED
 from tests.support.commands import commands_beside

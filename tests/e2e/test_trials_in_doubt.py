@@ -9,9 +9,9 @@ from sqlalchemy import URL
 
 from receiver import backoff
 from receiver.pipeline import retry
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.faults import Fault
 from tests.support.commands import commands_beside
 from tests.support.postgres import plain
 from tests.support.receiver_here import ReceiverHere, receiver_here

@@ -10,10 +10,10 @@ import pytest
 
 from receiver import backoff
 from receiver.pipeline import preflight
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.faults import Fault
 from tests.support.commands import commands_beside
 from tests.support.dockerhub import hub_beside
 from tests.support.receiver_here import ReceiverHere, receiver_here

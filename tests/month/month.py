@@ -22,11 +22,11 @@ from receiver.http import client as http_client
 from receiver.ledger import ledger, writer
 from receiver.ledger.ledger import Ledger
 from receiver.logs import configure_logs
-from receiver.sandbox import edgegap_account, edgegap_versions
+from receiver.sandbox import edgegap_account
+from receiver.sandbox.calls import Misbehaving
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_lifecycle import shown_time
-from receiver.sandbox.faults import Misbehaving
 from receiver.signing import LinkSigner
 from receiver.upkeep import links
 from receiver.web.app import create_app
@@ -198,7 +198,6 @@ class Month:
             mock.patch.object(writer, "LOOK_EVERY_SECONDS", 3600.0),  # its thread stays out
             mock.patch.object(links, "COST", 2),
             mock.patch.object(edgegap_account, "timestamp", now),
-            mock.patch.object(edgegap_versions, "timestamp", now),
         ):
             yield
 

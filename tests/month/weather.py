@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from receiver.sandbox.calls import Fault, Faults
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap_deployments import DOCUMENTED_RATES
 from receiver.sandbox.edgegap_quirks import ListQuirks
-from receiver.sandbox.faults import Fault, Faults
 from tests.month.history import RecordedEdgegap
 from tests.month.network import Network
 

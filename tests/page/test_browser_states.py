@@ -14,8 +14,8 @@ from receiver.ledger.deliveries import DELIVERY, REGISTRATION
 from receiver.ledger.ids import first_id
 from receiver.ledger.stats import DAY_MS
 from receiver.ledger.transaction import Tx
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.web.page import charts
 from tests.support.approvals import registration_of
 from tests.support.browser import needs_chromium, sign_in, sticks_out, violations

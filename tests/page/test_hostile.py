@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from receiver.dockerhub.webhook import Push
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.rules.rule import rule_on
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE

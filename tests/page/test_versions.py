@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.receiver_here import ReceiverHere
 from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, until
 from tests.support.visitor import Visitor

@@ -13,8 +13,8 @@ from receiver.ledger.gates import close_token_gate
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.upkeep.health import MAY_LOSE, TITLES, Code, Condition
 from receiver.web import version_lists

@@ -33,8 +33,8 @@ from receiver.pipeline.worker import Worker, recover_leases
 from receiver.rules.channel_order import Follow
 from receiver.rules.rule import Rule
 from receiver.rules.tag_order import VersionNumber, version_number
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from receiver.upkeep.catch_up import record_missed
 from receiver.upkeep.channels import ChannelNotMoved, release, rollback_channel

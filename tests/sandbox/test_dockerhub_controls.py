@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.dockerhub_client import GAME, MANIFESTS, Clock, ask_token, log_in
 
 TAGS = "/v2/namespaces/studio/repositories/game-server/tags"

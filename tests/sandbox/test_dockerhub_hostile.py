@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.support.dockerhub_client import GAME, MANIFESTS, OCI, digest_of, log_in, served
 

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.sandbox.calls import FAULT_HEADER, Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_quirks import ListQuirks, Quirks
-from receiver.sandbox.faults import FAULT_HEADER, Fault
 from receiver.sandbox.serving import serving
 from tests.contract.openapi import check_request, check_response, contract_checked
 

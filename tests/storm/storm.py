@@ -25,8 +25,8 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.rules.tag_order import version_number
 from receiver.rules.trial import TAG
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.storm.steps import KilledAtSteps, MovesNoted
 from tests.support.approvals import approve_waiting

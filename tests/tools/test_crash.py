@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.crash.asking import asked, ledger_of
 from tests.crash.endings import brought_to_an_end

@@ -10,9 +10,9 @@ import pytest
 
 from receiver.dockerhub import registry as login_server
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
-from receiver.sandbox.faults import Fault
 from tests.support.images import (
     GAME,
     LOGIN,

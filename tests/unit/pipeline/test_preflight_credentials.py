@@ -12,9 +12,9 @@ from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.manifest import Platforms
 from receiver.dockerhub.registry import Registry
 from receiver.pipeline.preflight import ImageOk
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Image, build_image
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from tests.support.images import GAME, LOGIN, TOKEN, Looking, out
 from tests.support.streams import Parts

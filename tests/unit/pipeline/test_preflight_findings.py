@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 from receiver.dockerhub.login import Login
 from receiver.dockerhub.registry import PullLimit
 from receiver.pipeline.preflight import ImagePending, Out
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
-from receiver.sandbox.faults import Fault
 from receiver.secret import Secret
 from tests.support.images import GAME, PRIVATE, TOKEN, Looking, cleared, stopped
 

@@ -9,8 +9,8 @@ from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.manifest import DOCKER_MANIFEST, OCI_INDEX
 from receiver.dockerhub.registry import Found
 from receiver.pipeline.preflight import ImageOk, ImageRejected
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
-from receiver.sandbox.faults import Fault
 from tests.support.images import GAME, LOGIN, TOKEN, Looking, out
 
 

@@ -22,9 +22,9 @@ from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import Mode
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from tests.support.attempt_ledger import EmptyLedger

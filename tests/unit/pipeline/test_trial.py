@@ -14,10 +14,10 @@ from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRe
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Evidence
 from receiver.rules.trial import OnFailure, Phase, TrialRun
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_quirks import Quirks
-from receiver.sandbox.faults import Fault
 from tests.support.dockerhub_client import Clock
 from tests.support.trial_scenario import (
     APP,

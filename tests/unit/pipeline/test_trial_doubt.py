@@ -11,10 +11,10 @@ from receiver.ledger.result import Result
 from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.trial import TrialRun
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks
 from receiver.sandbox.edgegap_quirks import Quirks
-from receiver.sandbox.faults import Fault
 from tests.support.dockerhub_client import Clock
 from tests.support.trial_scenario import APP, TRIAL, Scenario, rule, run_scenario
 

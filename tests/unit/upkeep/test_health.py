@@ -18,9 +18,9 @@ from receiver.ledger.views import RefusedLink
 from receiver.pipeline.preflight import Outage
 from receiver.reasons import Reason
 from receiver.rules.rule import Rule
+from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.sandbox.faults import Fault
 from receiver.signing import LinkFault
 from receiver.timestamps import Time
 from receiver.upkeep import health
