@@ -1,4 +1,4 @@
-"""Images: their names and sizes, read and written as Docker does.
+"""Images: their names and sizes, read and written as Docker does, and the login to pull them.
 
 The grammar of names is that of the distribution project (github.com/distribution/reference,
 regexp.go), narrowed to Docker Hub's form: exactly `group/project`. ASCII only, whole strings only.
@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from receiver.errors import BadImageReference
+from receiver.secret import Secret
 
 DOCKER_HUB = "docker.io"
 HUB_ALIASES = frozenset(
@@ -32,6 +33,7 @@ _SIZE = re.compile(r"(?P<whole>[0-9]{1,6})(?:\.(?P<rest>[0-9]{1,3}))? ?(?P<unit>
 _DIGITS = {"MB": 6, "GB": 9}
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 TENTHS = 10
+LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 
 class ImageReference(msgspec.Struct, frozen=True):
@@ -134,3 +136,19 @@ def size_note(size: int, before: tuple[str, int] | None) -> str:
     if percent == 0:
         return f"{text}, as {name} has"
     return f"{text}, {percent} % {'more' if size > earlier else 'less'} than {name}"
+
+
+class Login(msgspec.Struct, frozen=True):
+    """The Docker Hub login that we check an image with, and Edgegap pulls it with.
+
+    `variables`: the names of its variables, for messages.
+    """
+
+    username: str
+    token: Secret
+    variables: str = LOGIN_VARIABLES
+
+
+def variables_of(login: Login | None) -> str:
+    """Return the names of the variables that hold the login, or that would."""
+    return LOGIN_VARIABLES if login is None else login.variables

@@ -121,7 +121,7 @@ class Server:
         seconds: float = ANSWER_SECONDS,
     ) -> V:
         """Return the response; raises CommandError with the server's error message."""
-        from receiver.http.body import NO_ANSWER, ask
+        from receiver.http.client import NO_ANSWER, ask
         from receiver.ledger.views import to_plain
         from receiver.logs import SOURCE_HEADER, USER_HEADER, Source, user_name
         from receiver.web.serialization import decode
@@ -277,8 +277,7 @@ async def _uses_ledger(ledger: Ledger, here: str, settings: Settings) -> bool:
 
 async def _answer(url: str, headers: dict[str, str] | None = None) -> bytes | None:
     """Return the body of the response at this URL; None if there is none."""
-    from receiver.http.body import NO_ANSWER, ask
-    from receiver.http.client import http_client
+    from receiver.http.client import NO_ANSWER, ask, http_client
 
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:

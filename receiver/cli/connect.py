@@ -12,7 +12,7 @@ import click
 from receiver.cli.client import configured
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.values import bare_token, is_plain_http, token_fault
-from receiver.dockerhub.login import Login
+from receiver.images import Login
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from receiver.config.settings import Settings
-    from receiver.dockerhub.administration import RepositoryAdmin
+    from receiver.dockerhub.api import RepositoryAdmin
     from receiver.upkeep.connect import Connection, Immutability
 
 NEEDS = frozenset({"RECEIVER_SECRET_KEY", "public_url", "rule"})
@@ -210,8 +210,7 @@ def _unbuffered_line() -> str:
 async def _connect(
     settings: Settings, repositories: Sequence[str], login: Login, immutable: Sequence[str]
 ) -> bool:
-    from receiver.dockerhub.administration import RepositoryAdmin
-    from receiver.dockerhub.api import Hub
+    from receiver.dockerhub.api import Hub, RepositoryAdmin
     from receiver.dockerhub.http import DockerHubUnavailable
     from receiver.http.client import http_client
 

@@ -19,9 +19,8 @@ from receiver.config.dotenv import dotenv_line
 from receiver.config.environment import CONFIG_TEXT
 from receiver.config.values import bare_token, base_url, login_faults, public_url_fault, token_fault
 from receiver.config.variables import CONFIG, DOTENV, NEEDED, read_text, variables_of
-from receiver.dockerhub.login import Login
 from receiver.errors import ConfigError
-from receiver.images import HUB_ALIASES, is_repository
+from receiver.images import HUB_ALIASES, Login, is_repository
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
 

@@ -42,10 +42,10 @@ from receiver.config.values import (
     without_end,
 )
 from receiver.config.variables import Variables, read_text
-from receiver.dockerhub.login import Login
 from receiver.errors import BadText, ConfigError, ConfigIssue, RestartFirst
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
+from receiver.images import Login
 from receiver.ledger.engine import read_database_url, sqlite_path
 from receiver.notifications.apprise import can_send
 from receiver.secret import Secret

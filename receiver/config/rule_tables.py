@@ -16,11 +16,10 @@ from receiver.config.environment import read_secret, read_variable, shown
 from receiver.config.model import ChannelTable, NoticeTable, RuleTable, VersionRange
 from receiver.config.tables import STAND_IN, titled
 from receiver.config.values import bare_token, login_faults, read_duration
-from receiver.dockerhub.login import Login
 from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import field_fault, resource_faults
 from receiver.errors import ConfigIssue
-from receiver.images import read_size
+from receiver.images import Login, read_size
 from receiver.notifications.destinations import Notice
 from receiver.rules.channel_order import Channel, Need
 from receiver.rules.rule import Rule, colliding_names

@@ -12,8 +12,8 @@ from receiver.config.model import CatchUp, LedgerTable
 from receiver.config.rule_tables import env_values
 from receiver.config.secret_key import DEFAULT_LEDGER
 from receiver.config.values import is_plain_http, read_duration
-from receiver.dockerhub.login import Login
 from receiver.errors import ConfigIssue
+from receiver.images import Login
 from receiver.notifications.destinations import Notice
 from receiver.rules.rule import Rule
 from receiver.secret import Secret

@@ -17,10 +17,15 @@ import msgspec
 from receiver import metrics
 from receiver.dockerhub.records import without_addresses
 from receiver.errors import ReceiverError
-from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
-from receiver.http.client import no_connection
-from receiver.http.retry_after import read_retry_after
+from receiver.http.client import (
+    UNENCODED,
+    BodyTooLarge,
+    UnreadableBody,
+    no_connection,
+    read_bounded,
+)
 from receiver.secret import MASK, Secret, mask
+from receiver.timestamps import read_retry_after
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0

@@ -14,7 +14,6 @@ import msgspec
 from msgspec.structs import replace
 
 from receiver.dockerhub.http import IN_BETWEEN, DockerHubUnavailable, HttpResponse, fetch
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.manifest import (
     ACCEPTED,
     ConfigNeeded,
@@ -23,7 +22,7 @@ from receiver.dockerhub.manifest import (
     read_config,
     read_manifest,
 )
-from receiver.images import is_digest
+from receiver.images import Login, is_digest
 
 _COUNT = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
 LARGEST_TOKEN = 256 * 1024

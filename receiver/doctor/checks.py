@@ -29,7 +29,7 @@ from receiver.edgegap.pull_profiles import PullProfiles, pull_profiles
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.version_cache import NEWEST
 from receiver.errors import LedgerError, NoLedger
-from receiver.http.body import UnreadableBody, ask
+from receiver.http.client import UnreadableBody, ask
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import (
     DeadLink,

@@ -6,15 +6,13 @@ Only doctor requests more than read access, to check whether the login may push;
 from collections.abc import AsyncIterator, Sequence
 
 from receiver.config.settings import Settings
-from receiver.dockerhub.administration import RepositoryAdmin
-from receiver.dockerhub.api import Hub, HubForbidden
+from receiver.dockerhub.api import Hub, HubForbidden, RepositoryAdmin
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.records import Tag
 from receiver.dockerhub.registry import Pulls
 from receiver.dockerhub.webhook import Push, skip_reason
 from receiver.doctor.finding import Finding, failed, passed, warned
-from receiver.images import ImageReference
+from receiver.images import ImageReference, Login
 from receiver.pipeline.preflight import ImageOk, ImageRejected, Out, Preflight, too_large
 from receiver.rules.rule import OnOverwrite, Rule, takes
 from receiver.signing import LinkSigner

@@ -31,8 +31,14 @@ from receiver.edgegap.responses import (
     version_path,
     versions_path,
 )
-from receiver.http.body import UNENCODED, BodyTooLarge, UnreadableBody, read_bounded
-from receiver.http.client import http_client, no_connection
+from receiver.http.client import (
+    UNENCODED,
+    BodyTooLarge,
+    UnreadableBody,
+    http_client,
+    no_connection,
+    read_bounded,
+)
 from receiver.secret import Secret
 from receiver.version import VERSION
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from receiver.dockerhub.login import Login, variables_of
 from receiver.edgegap.comparison import same_setting
 from receiver.edgegap.copied_settings import (
     TOKEN,
@@ -37,7 +36,7 @@ from receiver.edgegap.fields import (
     settings_faults,
 )
 from receiver.edgegap.responses import IMAGE_FIELDS, Body
-from receiver.images import ImageReference, is_docker_hub
+from receiver.images import ImageReference, Login, is_docker_hub, variables_of
 from receiver.reasons import Reason, explain
 from receiver.secret import MASK, Secret
 from receiver.timestamps import read_http_date, read_iso

@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from receiver.edgegap.fields import flag
-from receiver.http.retry_after import read_retry_after
 from receiver.secret import MASK, Secret, mask
+from receiver.timestamps import read_retry_after
 
 T = TypeVar("T")
 

@@ -1,1 +1,1 @@
-"""Outgoing HTTP: proxies, certificates, bodies of a bounded size, Retry-After."""
+"""Outgoing HTTP: proxies, certificates, bodies of a bounded size."""

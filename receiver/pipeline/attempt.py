@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from receiver.config.settings import Settings
-from receiver.dockerhub.login import variables_of
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.copied_settings import listed
@@ -36,7 +35,7 @@ from receiver.edgegap.pull_profiles import (
 from receiver.edgegap.responses import Answer, Body, Effect, version_path
 from receiver.edgegap.sent_settings import SentSettings, sent_settings
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
-from receiver.images import size_note
+from receiver.images import size_note, variables_of
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.ledger.targets import NotCopied

@@ -15,12 +15,11 @@ import msgspec
 from receiver.config.settings import Settings
 from receiver.dockerhub.api import Answered, Hub
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.login import Login, variables_of
 from receiver.dockerhub.manifest import NEEDED, Platforms
 from receiver.dockerhub.registry import Found, PullLimit, Registry, Seen, TagDenied, TagMissing
 from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
-from receiver.images import ImageReference, size_text
+from receiver.images import ImageReference, Login, size_text, variables_of
 from receiver.logs import get_logger
 from receiver.reasons import Reason, explain
 from receiver.rules.rule import Rule

@@ -13,11 +13,10 @@ from string import Formatter
 
 import msgspec
 
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.webhook import Push, named_as_artifact, skip_reason
 from receiver.edgegap.plans import DesiredVersion
 from receiver.errors import BadVersionName
-from receiver.images import ImageReference
+from receiver.images import ImageReference, Login
 from receiver.reasons import Reason, Verdict, explain
 from receiver.rules.channel_order import Channel
 from receiver.rules.tag_patterns import LATEST, Globs, TagPattern, may_take_the_same

@@ -20,9 +20,9 @@ from receiver import metrics
 from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.api import Hub, Waiting, seconds_to_wait, waiting_as_asked
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.records import Tag
 from receiver.dockerhub.webhook import Push
+from receiver.images import Login
 from receiver.ledger.cursors import (
     SILENT_AFTER,
     Cursor,

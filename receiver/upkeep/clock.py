@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import httpx
 
 from receiver.config.settings import LiveSettings
-from receiver.http.body import UNENCODED
-from receiver.http.retry_after import read_date
+from receiver.http.client import UNENCODED
 from receiver.logs import get_logger
 from receiver.periodic import PeriodicTask
+from receiver.timestamps import read_date
 
 CLOCK_SECONDS = 60.0  # a smaller difference does no harm
 WARN_AGAIN_SECONDS = 3600.0

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from receiver.dockerhub.administration import RepositoryAdmin, UnexpectedResponse
+from receiver.dockerhub.api import RepositoryAdmin, UnexpectedResponse
 from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.dockerhub.records import ImmutableTags, Webhook, unused_name
 from receiver.dockerhub.webhook import body_of_test_push
 from receiver.errors import BadLink, LedgerError, ReceiverError
-from receiver.http.body import NO_ANSWER, ask
+from receiver.http.client import NO_ANSWER, ask
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import find_push
 from receiver.reasons import Reason

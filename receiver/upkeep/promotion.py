@@ -13,7 +13,7 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
 from receiver.edgegap.plans import Rejected, plan_update
 from receiver.edgegap.responses import Answer
-from receiver.edgegap.version_diff import Difference, changes
+from receiver.edgegap.sent_settings import Difference, changes
 from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
 from receiver.ledger.channels import channel_images
 from receiver.ledger.ledger import Ledger

@@ -8,9 +8,14 @@ from typing import Annotated
 import msgspec
 
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.sent_settings import SentSettings, shown_settings
-from receiver.edgegap.settings_toml import settings_toml
-from receiver.edgegap.version_diff import Difference, Seen, differences
+from receiver.edgegap.sent_settings import (
+    Difference,
+    Seen,
+    SentSettings,
+    differences,
+    settings_toml,
+    shown_settings,
+)
 from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.sent_settings import sent_to

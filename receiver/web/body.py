@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from receiver.errors import BadBody
-from receiver.http.body import BodyTooLarge, UnreadableBody, decompressed
+from receiver.http.client import BodyTooLarge, UnreadableBody, decompressed
 from receiver.reasons import Reason, explain
 
 LARGEST_BODY = 1024 * 1024

@@ -6,7 +6,7 @@ import pytest
 
 from receiver.dockerhub.api import HubForbidden, Page
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.login import Login
+from receiver.images import Login
 from receiver.pipeline.preflight import ImageOk, ImagePending, Out
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox

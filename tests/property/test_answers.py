@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from receiver.dockerhub.api import Hub, Page, seconds_to_wait
 from receiver.dockerhub.http import DockerHubUnavailable
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.dockerhub.registry import Registry
 from receiver.edgegap import deployments, pull_profiles
@@ -23,7 +22,7 @@ from receiver.edgegap.deployment_answers import Coordinates
 from receiver.edgegap.listing import MOST_PAGES, Listing
 from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.pull_profiles import PullProfile
-from receiver.images import ImageReference, is_digest, is_tag
+from receiver.images import ImageReference, Login, is_digest, is_tag
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
 from receiver.rules.rule import Rule
 from receiver.secret import Secret

@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from receiver.dockerhub.api import Hub
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.registry import Registry
-from receiver.images import ImageReference
+from receiver.images import ImageReference, Login
 from receiver.pipeline.preflight import Findings, ImageOk, ImageRejected, Out, Preflight
 from receiver.rules.rule import Rule
 from receiver.sandbox.calls import Call

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from receiver.dockerhub.login import Login
 from receiver.edgegap.plans import DesiredVersion, Plan, Rejected
-from receiver.images import ImageReference
+from receiver.images import ImageReference, Login
 
 IMAGE = ImageReference("studio/game", "1.1")
 PORT = {"port": 7777, "protocol": "UDP", "to_check": True, "tls_upgrade": False, "name": "gameport"}

@@ -6,8 +6,8 @@ from typing import Any
 from receiver.config.model import Configuration
 from receiver.config.rule_tables import make_notices, make_rules
 from receiver.config.tables import read_table
-from receiver.dockerhub.login import Login
 from receiver.errors import ConfigIssue
+from receiver.images import Login
 from receiver.notifications.destinations import Notice
 from receiver.rules.rule import Rule
 

@@ -13,8 +13,8 @@ MOST_LINES = 500
 
 # From the bottom to the top: a module imports from its own line, or from those above it here.
 ORDER = """
-    errors extras version images timestamps reasons http.retry_after
-    config.text secret backoff
+    errors extras version secret images timestamps reasons
+    config.text backoff
     config.dotenv
     config.environment config.values
     http.proxies
@@ -46,7 +46,6 @@ DECIDE_ONLY = [
     "backoff",
     "signing",
     "http.proxies",
-    "http.retry_after",
     "config.text",
     "config.values",
     "config.environment",
@@ -68,9 +67,6 @@ DECIDE_ONLY = [
     "edgegap.plans",
     "edgegap.responses",
     "edgegap.sent_settings",
-    "edgegap.settings_toml",
-    "edgegap.version_diff",
-    "dockerhub.login",
     "dockerhub.manifest",
     "dockerhub.records",
     "dockerhub.webhook",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from receiver.config.model import RuleTable
 from receiver.config.rule_tables import env_values
 from receiver.config.tables import keys_of
-from receiver.dockerhub.login import Login
 from receiver.errors import ConfigIssue
+from receiver.images import Login
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.rules.tag_patterns import Globs, parse_tag_pattern
 from receiver.rules.trial import OnFailure, Trial

@@ -6,7 +6,7 @@ import json
 import httpx
 
 from receiver.dockerhub.api import Hub
-from receiver.dockerhub.login import Login
+from receiver.images import Login
 from receiver.secret import Secret
 from tests.support.streams import Parts
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.dockerhub.login import Login
 from receiver.dockerhub.registry import PullLimit
+from receiver.images import Login
 from receiver.pipeline.preflight import ImagePending, Out
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox

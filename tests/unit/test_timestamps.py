@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.http.retry_after import LONGEST_WAIT_MS, read_retry_after
+from receiver.timestamps import LONGEST_WAIT_MS, read_retry_after
 
 NOW = 1_790_000_000_000  # Mon, 21 Sep 2026 14:13:20 GMT
 HOUR = 3_600_000
