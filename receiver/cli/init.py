@@ -114,8 +114,7 @@ def init(folder: Path, add: bool, **given: str | None) -> None:
         return
     from receiver.config.load import load_settings
     from receiver.config.model import schema_text
-    from receiver.config.secret_key import DEFAULT_LEDGER
-    from receiver.config.settings import DEFAULT_CONFIG
+    from receiver.config.settings import DEFAULT_CONFIG, DEFAULT_LEDGER
 
     config, secrets = folder / DEFAULT_CONFIG, folder / DOTENV
     for path in (config, secrets):
@@ -194,7 +193,7 @@ def _secret_keys(ledger: Path, *, asking: bool) -> list[str]:
     on PostgreSQL, which is not looked at here.
     """
     from receiver.config.environment import read_variable
-    from receiver.config.secret_key import LOOK_FIRST, keys_in
+    from receiver.config.settings import LOOK_FIRST, keys_in
     from receiver.config.variables import Variables
     from receiver.ledger.engine import read_database_url, sqlite_path
 

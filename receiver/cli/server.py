@@ -15,7 +15,7 @@ from starlette.datastructures import State
 from receiver.cli.client import SERVES_AT, address
 from receiver.cli.exits import NOT_DONE, CommandError
 from receiver.config.settings import Settings
-from receiver.doctor.surroundings import dangers, proxies_in_use
+from receiver.doctor.checks import dangers, proxies_in_use
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS

@@ -17,12 +17,15 @@ from receiver.config.checks import OFF
 from receiver.config.environment import DEFAULTS, read_secret, read_variable
 from receiver.config.model import Configuration
 from receiver.config.rule_tables import given, make_notices, make_rules
-from receiver.config.secret_key import DEFAULT_LEDGER, SHORTEST_KEY, how_to_get_the_key, keys_in
 from receiver.config.settings import (
     ALLOW_PLAIN_HTTP,
     DEFAULT_CONFIG,
+    DEFAULT_LEDGER,
+    SHORTEST_KEY,
     Settings,
     after_reload,
+    how_to_get_the_key,
+    keys_in,
     plain_http_faults,
 )
 from receiver.config.tables import read_table

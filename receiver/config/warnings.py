@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from receiver.config.secret_key import MAKE_A_KEY
-from receiver.config.settings import Settings
+from receiver.config.settings import MAKE_A_KEY, Settings
 from receiver.config.values import UNITS, did_you_mean
 from receiver.rules.rule import channels_of_two, may_collide, shadowed
 from receiver.rules.tag_patterns import Interval, SemverRange, TagPattern

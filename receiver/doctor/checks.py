@@ -1,25 +1,26 @@
 """Doctor: checks the setup for problems; each problem comes with a fix.
 
-The checks send no writes.
+The checks send no writes. `serve` logs the dangers of this machine at start.
 """
 
 import asyncio
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 from receiver.config.settings import Settings
 from receiver.config.warnings import link_length_fault
 from receiver.doctor.dockerhub import examine_docker_hub, examine_webhooks
 from receiver.doctor.finding import Finding, failed, passed, warned
-from receiver.doctor.surroundings import dangers, proxies_in_use
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.fields import flag
 from receiver.edgegap.listing import Listing, partly_listed
@@ -30,6 +31,9 @@ from receiver.edgegap.responses import Answer
 from receiver.edgegap.version_cache import NEWEST
 from receiver.errors import LedgerError, NoLedger
 from receiver.http.client import UnreadableBody, ask
+from receiver.http.variables import outgoing_proxies
+from receiver.ledger.engine import sqlite_path
+from receiver.ledger.files import read_mounts
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import (
     DeadLink,
@@ -40,6 +44,13 @@ from receiver.ledger.links import (
     refused_links,
 )
 from receiver.ledger.migrate import newer_schema
+from receiver.ledger.mounts import (
+    CONTAINER_MARKS,
+    forgotten_ledger,
+    in_container,
+    unreachable,
+    unsafe_disk,
+)
 from receiver.ledger.targets import not_copied
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import RefusedLink
@@ -51,6 +62,7 @@ from receiver.timestamps import duration
 from receiver.upkeep.clock import ask_time, difference, seconds_ahead
 from receiver.upkeep.links import fingerprints_of
 
+DIRECTLY = "directly"
 REACH_SECONDS = 10.0
 LARGEST_GREETING = 64 * 1024
 GREETING_WORD = "Docker Hub"
@@ -62,6 +74,55 @@ SET_BACK = (
     "Set RECEIVER_SECRET_KEY back (as `NEW,OLD` to change it in steps), or paste new links into "
     "Docker Hub: `receiver link`"
 )
+
+
+class Danger(msgspec.Struct, frozen=True):
+    """A problem: the log event, the subject of the check, and a sentence with the fix."""
+
+    event: str
+    what: str
+    sentence: str
+
+
+def dangers(settings: Settings, environ: Mapping[str, str]) -> Iterator[Danger]:
+    """Yield the problems of the ledger's disk and of the address to listen on."""
+    path = sqlite_path(settings.database_url)
+    file = None if path is None else os.path.realpath(path)
+    mounts = _mounts_of(file)
+    forgotten = forgotten_ledger(environ, file, mounts)
+    if forgotten is not None:
+        yield Danger("ledger_may_be_forgotten", "ledger's disk", forgotten)
+    unsafe = unsafe_disk(file, mounts)
+    if unsafe is not None:
+        yield Danger("ledger_on_unsafe_disk", "ledger's disk", unsafe)
+    marks = [mark for mark in CONTAINER_MARKS if Path(mark).exists()]
+    contained = in_container(environ, marks, mounts)
+    alone = unreachable(settings.host, environ, contained=contained)
+    if alone is not None:
+        yield Danger("address_not_reachable", "address", alone)
+
+
+def proxies_in_use(settings: Settings, environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the hosts that are called, by the proxy used for them; empty without a proxy."""
+    proxies, _ = outgoing_proxies(environ)
+    if proxies.http is None and proxies.https is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    for url in (settings.edgegap_base_url, settings.registry_url, settings.registry_auth_url,
+                settings.hub_api_url, settings.public_url):  # fmt: skip
+        parts = urlsplit(url or "")
+        if parts.hostname:
+            proxy = proxies.proxy_for(parts.scheme, parts.hostname, parts.port)
+            through = DIRECTLY if proxy is None else f"through {proxy.variable} ({proxy})"
+            found.setdefault(through, []).append(parts.hostname)
+    return found
+
+
+def _mounts_of(file: str | None) -> str:
+    """Return the mounts, including the file's own: an automount starts at the first access."""
+    if file is not None:
+        Path(file).parent.exists()
+    return read_mounts()
 
 
 async def examine(

@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from receiver.config.settings import Settings
 from receiver.config.variables import variables_of
-from receiver.doctor.run import ChecksRun
+from receiver.doctor.finding import ChecksRun
 from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, note_address

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from receiver.dockerhub.registry import PullLimit
-from receiver.doctor import run
-from receiver.doctor.run import ChecksRun
+from receiver.doctor import finding
+from receiver.doctor.finding import ChecksRun
 from receiver.notifications.apprise import DeliveryFailed
 from receiver.notifications.destinations import Message
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -136,9 +136,9 @@ def test_checks_that_hang_are_ended_and_end_with_the_receiver(
 ) -> None:
     line = '{"health":"pass","what":"a","found":"b","hint":""}'
     hangs = f"import signal\nprint('{line}', flush=True)\nsignal.pause()"
-    monkeypatch.setattr(run, "SECONDS", 0.05)
+    monkeypatch.setattr(finding, "SECONDS", 0.05)
     assert "did not end within" in ran(tmp_path, monkeypatch, hangs).problem
-    monkeypatch.setattr(run, "SECONDS", 60.0)
+    monkeypatch.setattr(finding, "SECONDS", 60.0)
     checks = ChecksRun({})
 
     async def stop_it() -> None:

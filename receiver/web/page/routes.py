@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.doctor.finding import Health
-from receiver.doctor.run import ChecksRun
+from receiver.doctor.finding import ChecksRun, Health
 from receiver.errors import LedgerError
 from receiver.service import Service
 from receiver.web.page.actions import action_routes

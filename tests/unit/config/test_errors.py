@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from receiver.config.load import load_settings
-from receiver.config.secret_key import MAKE_A_KEY
+from receiver.config.settings import MAKE_A_KEY
 from receiver.errors import ConfigError, ConfigIssue
 
 EVERYTHING = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "public_url", "rule"})
