@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
     "reload": Entry("operations", "reload", "Have the server read its configuration again."),
-    "demo": Entry("demo", "demo", "Run a demo: no account, no configuration."),
+    "demo": Entry("serve", "demo", "Run a demo: no account, no configuration."),
     "init": Entry("init", "init", "Write the configuration, step by step."),
     "check": Entry("config", "check", "Check the configuration and report all faults."),
     "config": Entry("config", "config", "Print the settings in force, or their JSON Schema."),
@@ -41,16 +41,16 @@ COMMANDS = {
     "status": Entry("status", "status", "Show health, parked work and the last pushes."),
     "show": Entry("deliveries", "show", "Show everything about one delivery."),
     "push": Entry("deliveries", "push", "Register one image manually."),
-    "wait": Entry("wait", "wait", "Wait for the result of a push."),
+    "wait": Entry("deliveries", "wait", "Wait for the result of a push."),
     "replay": Entry("deliveries", "replay", "Apply the rules to recorded deliveries again."),
-    "dismiss": Entry("dismiss", "dismiss", "Close parked registrations."),
+    "dismiss": Entry("operations", "dismiss", "Close parked registrations."),
     "catch-up": Entry("operations", "catch_up", "Find pushes whose webhook never arrived."),
     "channels": Entry("channels", "channels", "List channels, their holds and their last moves."),
     "rollback": Entry(
         "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
     ),
     "promote": Entry("channels", "promote", "Move a channel manually, and hold it."),
-    "trial": Entry("trial", "trial", "Try a version: deploy it once, watch it, stop it."),
+    "trial": Entry("versions", "trial", "Try a version: deploy it once, watch it, stop it."),
     "release": Entry("channels", "release", "Release the hold of a channel."),
     "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
     "resume": Entry("operations", "resume", "Resume paused registrations."),

@@ -16,15 +16,13 @@ from receiver.cli.client import (
     perform,
 )
 from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
-from receiver.cli.versions import is_terminal
+from receiver.cli.versions import READING_SECONDS, is_terminal
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
     from receiver.ledger.views import Channel
     from receiver.upkeep.promotion import ProposedMove
     from receiver.web.bodies import QueuedMove
-
-READING_SECONDS = 60.0  # a call to Edgegap, which may be slow
 
 
 @click.command()

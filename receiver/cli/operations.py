@@ -1,4 +1,4 @@
-"""`receiver pause`, `resume`, `open-gate`, `catch-up`, `notify-test` and `reload`."""
+"""`receiver pause`, `resume`, `open-gate`, `catch-up`, `notify-test`, `reload` and `dismiss`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from receiver.cli.client import (
     KEY,
     PROCESSED_LATER,
+    ask_receiver,
     configured,
     lenient_settings,
     perform,
@@ -29,9 +30,10 @@ from receiver.cli.exits import (
     handle_errors,
     stopped_after,
 )
-from receiver.cli.timestamps import moment
+from receiver.cli.output import moment
 from receiver.config.variables import variables_of
 from receiver.images import is_repository
+from receiver.reasons import Reason
 from receiver.timestamps import Time
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from receiver.dockerhub.webhook import Push
     from receiver.ledger.cursors import Cursor
     from receiver.ledger.transaction import Tx
+    from receiver.ledger.views import Changed
     from receiver.rules.rule import Rule
     from receiver.web.bodies import MissedPushReport, Reloaded
 
@@ -338,3 +341,66 @@ async def _reload() -> Reloaded:
             sentence = "no server is running: it reads the configuration at its start"
             raise CommandError(sentence, NOT_DONE)
         return await server.ask("POST", "/api/reload", Reloaded)
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All parked registrations.")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help="With --all: only registrations parked for this reason.",
+)
+@click.option("--undo", is_flag=True, help="Park dismissed registrations again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@handle_errors
+def dismiss(
+    ids: tuple[str, ...], everything: bool, reason: str | None, undo: bool, as_json: bool
+) -> None:
+    """Close parked registrations that nobody will fix: they end as `dismissed`.
+
+    ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
+    dismissed push can be replayed like any other push.
+    """
+    from receiver.ledger.views import Changed
+    from receiver.logs import user_name
+    from receiver.web.bodies import DismissRequest, UndoDismissalRequest
+    from receiver.web.serialization import json_text
+
+    if everything == bool(ids):
+        raise CommandError("name registrations by ID, or use --all", USAGE)
+    if reason is not None and not everything:
+        raise CommandError("--reason requires --all", USAGE)
+    if undo and everything:
+        raise CommandError("--undo requires IDs", USAGE)
+    why = None if reason is None else Reason(reason)
+    asked = (
+        UndoDismissalRequest(list(ids), "command", user_name())
+        if undo
+        else DismissRequest(list(ids), everything, why, "command", user_name())
+    )
+    path = "/api/dismiss/undo" if undo else "/api/dismiss"
+    changed = ask_receiver(lenient_settings(KEY), "POST", path, Changed, asked)
+    if as_json:
+        click.echo(json_text(changed))
+    else:
+        _print_changed(changed, "parked" if undo else "dismissed")
+    if changed.missing:
+        named = ", ".join(changed.missing)
+        raise CommandError(
+            f"there is no registration {named}; see `receiver deliveries`", NOT_FOUND
+        )
+    if changed.unchanged:
+        named = ", ".join(changed.unchanged)
+        problem = "is not dismissed, or a newer registration is open" if undo else "is not parked"
+        raise CommandError(f"{named} {problem}", NOT_DONE)
+
+
+def _print_changed(changed: Changed, word: str) -> None:
+    for one in changed.registrations:
+        click.echo(f"{word}  {one.id}  {one.app}/{one.version}  {one.reason or ''}")
+    for one in changed.superseded:
+        click.echo(f"superseded  {one.id}  {one.app}/{one.version}: a later push succeeded")
+    if not (changed.registrations or changed.superseded or changed.missing or changed.unchanged):
+        click.echo("Nothing is parked.", err=True)

@@ -1,4 +1,4 @@
-"""Output to a terminal of any encoding or to a pipe, in lines or as a table."""
+"""Output to a terminal of any encoding or to a pipe, and times as people write them, in UTC."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
+
+from receiver.cli.exits import USAGE, CommandError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,6 +35,8 @@ BETWEEN = "  "
 PLAIN = {"\u2192": "->", "\u2026": "...", "\u2013": "-", "\u2014": "-",
          **dict.fromkeys("\u2018\u2019\u201c\u201d", "'")}  # fmt: skip
 LOWEST_OF_OTHERS = 3  # the numbers below are standard input, output and error
+EARLIEST_YEAR = 1900  # an earlier one is a typing error
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def on_terminal() -> bool:
@@ -150,3 +155,26 @@ def _open_closed_descriptors() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # uses the lowest free number
+
+
+def moment(text: str) -> int:
+    """Return a date, a time or an age (`2h`, `3d ago`) as epoch milliseconds.
+
+    A time without a zone is UTC, as in all output.
+    """
+    try:
+        read = _read(text.strip())
+        if read.year >= EARLIEST_YEAR:
+            return max(0, int(read.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        pass
+    raise CommandError(f"{text!r} is not a time: write 2026-11-23T17:00 (in UTC), 2h or 3d", USAGE)
+
+
+def _read(text: str) -> datetime:
+    ago = text.removesuffix("ago").rstrip()
+    number, unit = ago[:-1], ago[-1:]
+    if number.isdecimal() and unit in UNITS:
+        return datetime.now(UTC) - timedelta(**{UNITS[unit]: int(number)})
+    read = datetime.fromisoformat(text)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

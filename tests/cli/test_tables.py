@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.cli.timestamps import moment
+from receiver.cli.output import moment
 from tests.support.commands import Commands, commands_in
 
 RECEIVER = (sys.executable, "-m", "receiver")

@@ -87,7 +87,7 @@ def test_it_waits_for_a_push_that_comes_later(
             looked.set()
             ledger.push("studio/other:3.0.0")
 
-    monkeypatch.setattr("receiver.cli.wait.time.sleep", sleep)
+    monkeypatch.setattr("receiver.cli.deliveries.time.sleep", sleep)
 
     done = ledger.run("wait", "studio/other:3.0.0", "--timeout", "60")
 

@@ -106,7 +106,7 @@ EFFECTS = frozenset({"open", "print", "input", "exec", "eval", "compile", "__imp
 VAGUE = frozenset(
     ["utils", "util", "helpers", "common", "models", "services", "managers", "manager"]
 )
-MAY_USE_THE_SANDBOX = frozenset({"cli.demo", "cli.tour"})
+MAY_USE_THE_SANDBOX = frozenset({"cli.tour"})
 
 
 def name_of(path: Path) -> str:
