@@ -9,8 +9,7 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import MAGIC, check_log_belongs, lock_of, new_stamp
-from receiver.ledger.ownership import APPLICATION_ID
+from receiver.ledger.files import APPLICATION_ID, MAGIC, check_log_belongs, lock_of, new_stamp
 
 PART = ".being-made-"
 MODE = 0o600

@@ -13,14 +13,14 @@ import msgspec
 
 from receiver.errors import LedgerError
 from receiver.ledger.mounts import mounted_alone
-from receiver.ledger.ownership import APPLICATION_ID
-from receiver.ledger.write_ahead_log import LogNote
 
 Identity = tuple[int, int]
 BLOCK = 512  # what st_blocks counts in, on any file system
 MOUNTS = Path("/proc/self/mountinfo")
 LOG_MAGIC = b"\x37\x7f\x06\x82"  # or 83 at its end: https://sqlite.org/walformat.html
 MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_header_string
+# https://sqlite.org/fileformat.html#application_id: four bytes that say whose file it is.
+APPLICATION_ID = int.from_bytes(b"rcvr", "big")
 # The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
 STAMP = slice(60, 64)
 LARGEST_STAMP = 2**31 - 1
@@ -193,6 +193,26 @@ def beside(path: Path, ending: str) -> Path:
     """Return the file that belongs to a ledger and has its name with that ending."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + ending)
+
+
+class LogNote(msgspec.Struct, frozen=True):
+    """A log as a commit left it: its frames, how many of them are in the file, the last page.
+
+    `number` and `content` are that page's number and CRC. The lock's note has it, so that a start
+    notices a log that was harmed meanwhile: SQLite itself takes a deleted or emptied log for one
+    that never was, and a part of one for all.
+    """
+
+    salt: int
+    frames: int
+    written: int
+    number: int
+    content: int
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """All of it, in the order of the fields."""
+        return self.salt, self.frames, self.written, self.number, self.content
 
 
 class Note(msgspec.Struct, frozen=True):

@@ -9,8 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from receiver.errors import LedgerError, LedgerInUse
-from receiver.ledger.files import LONGEST_NOTE, Note, access_fault, lock_of, read_note
-from receiver.ledger.write_ahead_log import LogNote
+from receiver.ledger.files import LONGEST_NOTE, LogNote, Note, access_fault, lock_of, read_note
 
 ROLLING_RESTART_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.05

@@ -37,9 +37,8 @@ from receiver.ledger.files import (
     stamp_in,
 )
 from receiver.ledger.lock_file import FileLock
-from receiver.ledger.own_log import LogIndex, OwnLog
-from receiver.ledger.ownership import check_file_ours
-from receiver.ledger.write_ahead_log import Frames, has_page, judge, read_frames
+from receiver.ledger.migrate import check_file_ours
+from receiver.ledger.write_ahead_log import Frames, LogIndex, OwnLog, has_page, judge, read_frames
 from receiver.logs import get_logger
 
 LOOK_EVERY_SECONDS = 0.5

@@ -1,14 +1,26 @@
-"""SQLite's write-ahead log as the receiver reads it: its whole frames, and a note of them.
+"""SQLite's write-ahead log as the receiver reads it: whether all that was written is still there.
 
 https://sqlite.org/fileformat2.html#walformat has the layout. A frame's checksum covers all frames
 before it, so SQLite ignores what follows a damaged one, without an error.
+
+Of the log that we have open: after each commit its new bytes are added to a sum, and the last frame
+is compared with SQLite's index of the log. All of it is compared with the sum when something else
+wrote to it, and else some times a second: a write of another program during a commit changes no
+time that the commit does not.
 """
 
 import os
 import struct
+import time
+from contextlib import suppress
+from pathlib import Path
 from zlib import crc32
 
 import msgspec
+
+from receiver.errors import LedgerError
+from receiver.ledger.files import LogNote, Seen, beside, log_fault, look_at, wal_path
+from receiver.ledger.lock_file import FileLock
 
 LOG_HEADER, FRAME_HEADER = 32, 24
 SUMMED = 24  # bytes of the log's header that its checksum covers
@@ -20,6 +32,12 @@ _WORD = 0xFFFFFFFF
 
 Sums = tuple[int, int]
 PAGE_SIZE = slice(16, 18)  # in the file's header; 1 is the largest
+INDEX_HEADER = 48  # bytes, and there are two: they differ while one is written
+INDEX_VERSION = 3_007_000
+BETWEEN_SUMS_SECONDS = 0.25
+SUMS_SHARE = 20  # one takes no more than a twentieth of the time: a long read lets a log grow
+INDEX_TRIES = 20
+BETWEEN_TRIES_SECONDS = 0.001
 
 
 class Frames(msgspec.Struct, frozen=True):
@@ -99,26 +117,6 @@ def _sums(order: str, data: bytes, sums: Sums) -> Sums:
     return one, two
 
 
-class LogNote(msgspec.Struct, frozen=True):
-    """A log as a commit left it: its frames, how many of them are in the file, the last page.
-
-    `number` and `content` are that page's number and CRC. The lock's note has it, so that a start
-    notices a log that was harmed meanwhile: SQLite itself takes a deleted or emptied log for one
-    that never was, and a part of one for all.
-    """
-
-    salt: int
-    frames: int
-    written: int
-    number: int
-    content: int
-
-    @property
-    def words(self) -> tuple[int, ...]:
-        """All of it, in the order of the fields."""
-        return self.salt, self.frames, self.written, self.number, self.content
-
-
 class Harm(msgspec.Struct, frozen=True):
     """What is wrong with a log: `lost` if commits are missing, `stale` if it must not be read.
 
@@ -147,3 +145,222 @@ def has_page(file: int, noted: LogNote) -> bool:
     size = int.from_bytes(os.pread(file, PAGE_SIZE.stop, 0)[PAGE_SIZE], "big")
     size = LARGEST_PAGE if size == 1 else size
     return crc32(os.pread(file, size, (noted.number - 1) * size)) == noted.content
+
+
+class LogIndex(msgspec.Struct, frozen=True):
+    """How many frames the log holds, how many are in the file too, and which log it is.
+
+    SQLite notes it for all of its connections in the file `-shm`, in this machine's byte order:
+    https://sqlite.org/walformat.html#the_wal_index_file_format has the layout. `sums` is the
+    checksum of the last frame.
+    """
+
+    frames: int
+    written: int
+    salt: int
+    page: int
+    sums: Sums = (0, 0)
+
+    @property
+    def size(self) -> int:
+        """The bytes that the log must have."""
+        return Frames(count=self.frames, page=self.page).size
+
+    def is_of(self, found: Frames) -> bool:
+        """Return whether these are all of its frames."""
+        return (found.count, found.salt, found.sums) == (self.frames, self.salt, self.sums)
+
+    def continues(self, before: Frames) -> bool:
+        """Return whether the log is the same as at that look, or has grown since."""
+        return before.count <= self.frames and (before.salt, before.page) == (self.salt, self.page)
+
+    def is_before(self, later: "LogIndex") -> bool:
+        """Return whether frames that SQLite had noted are gone from it without a new beginning."""
+        if self.salt == later.salt:
+            return self.frames < later.frames
+        return later.frames > 0 and not begun_later(self.salt, later.salt)
+
+    def wrote_since(self, before: "LogIndex") -> bool:
+        """Return whether SQLite may have written into the file since that look."""
+        return (self.written, self.salt) != (before.written, before.salt)
+
+
+class LogIndexFile:
+    """The file, kept open: to close it would drop the locks that SQLite has on it."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._path = beside(ledger, "-shm")
+        self._descriptors: list[int] = []  # the last is in use
+
+    def open(self) -> None:
+        """Open the file that SQLite has just opened; raises OSError."""
+        there = self._path.stat()
+        if not self._descriptors or not os.path.samestat(there, os.fstat(self._descriptors[-1])):
+            self._descriptors.append(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        """Close it; only once no connection of this process has it open."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def read(self) -> LogIndex | None:
+        """Return what it says; None if it is not open, overwritten, or being written just now."""
+        if not self._descriptors:
+            return None
+        data = os.pread(self._descriptors[-1], 2 * INDEX_HEADER + 4, 0)
+        if (
+            len(data) < 2 * INDEX_HEADER + 4
+            or data[:INDEX_HEADER] != data[INDEX_HEADER : 2 * INDEX_HEADER]
+        ):
+            return None
+        version, begun, page, frames, one, two = struct.unpack_from("=I8xBxHIxxxxII", data)
+        if version != INDEX_VERSION or not begun:
+            return None
+        (written,) = struct.unpack_from("=I", data, 2 * INDEX_HEADER)
+        salt = int.from_bytes(data[32:40], "big")  # as in the log, byte for byte
+        return LogIndex(frames, written, salt, LARGEST_PAGE if page == 1 else page, (one, two))
+
+
+class OwnLog:
+    """`seen` and `at` are the log and its index as our last look left them."""
+
+    def __init__(self, ledger: Path, lock: FileLock) -> None:
+        self.path = wal_path(ledger)
+        self.seen: Seen | None = None
+        self.at: LogIndex | None = None
+        self._ledger = ledger
+        self._lock = lock
+        self._index = LogIndexFile(ledger)
+        self._descriptor: int | None = None
+        self._suspect = False  # something else wrote to it, or may have
+        self._summed = Frames()  # how much of it is in the sum
+        self._sum = 0
+        self._compared = 0  # how much was, when it was last compared
+        self._compare_at = 0.0
+        self._note: LogNote | None = None
+
+    def open(self) -> None:
+        """Know the log that SQLite has just opened and emptied."""
+        self._close_log()
+        with suppress(OSError):
+            self._index.open()
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self.seen, self.at = self.look()
+        self._suspect, self._summed = False, Frames()
+
+    def close(self) -> None:
+        """Close what is open; only once no connection of this process has the ledger open."""
+        self._index.close()
+        self._close_log()
+        self.seen = None
+
+    def look(self) -> tuple[Seen | None, LogIndex | None]:
+        """Return the log and its index as they are now."""
+        return look_at(self.path), self._index.read()
+
+    def is_gone(self, seen: Seen | None) -> bool:
+        """Return whether it was deleted, or another is in its place."""
+        return self.seen is None or seen is None or seen.identity != self.seen.identity
+
+    def committing(self) -> None:
+        """Look once more before a commit: afterwards SQLite itself has written to it."""
+        if look_at(self.path) != self.seen:
+            self._suspect = True
+
+    def is_harmed(self, seen: Seen, index: LogIndex | None) -> bool:
+        """Return whether frames are missing or not as SQLite wrote them.
+
+        The log is truncated before the first such frame: then SQLite fails instead of reading it,
+        and the pages that the connection has in memory can be saved.
+        """
+        if index is not None and seen.size < index.size:
+            return True
+        # Holes: it was cut off while we wrote. A file system that compresses looks alike.
+        if seen.allocated < seen.size and log_fault(self._ledger) is not None:
+            return True
+        if self._descriptor is None or (self._add(index) and not self._must_compare()):
+            return False
+        index = self._index_again()
+        if index is not None and not self._is_lost(index) and self._add(index) and self._is_sum():
+            self._suspect = False
+            return False
+        known = index if index is not None and not self._is_lost(index) else self.at
+        if known is None or not known.frames:
+            return False
+        found = read_frames(self._descriptor, known.frames)
+        if index is not None and self._index.read() != index:
+            self._suspect = True  # another program writes: it is read again at the next look
+            return False
+        whole = known.is_of(found)
+        self._suspect, self._summed = False, Frames()
+        if not whole:
+            os.ftruncate(self._descriptor, found.size)
+        return not whole
+
+    def suspect_change(self, seen: Seen | None) -> None:
+        """Have all of it compared if anything wrote to it since our last commit."""
+        if seen != self.seen:
+            self._suspect = True
+
+    def check_not_lost(self) -> None:
+        """Raise LedgerError if SQLite, too, has forgotten frames."""
+        if self._is_lost(self._index.read()):
+            raise LedgerError("SQLite's index of it was overwritten, too")
+
+    def _is_lost(self, index: LogIndex | None) -> bool:
+        return self.at is not None and (index is None or index.is_before(self.at))
+
+    def keep(self, seen: Seen | None, index: LogIndex | None) -> None:
+        """Remember the log's current state."""
+        self.seen, self.at = seen, index
+
+    def note(self) -> None:
+        """Write down what it holds after a commit, for the next start."""
+        with suppress(OSError):
+            self._lock.note_log(self._note)
+
+    def _add(self, index: LogIndex | None) -> bool:
+        """Add to the sum what was written since; False if it does not end as the index says."""
+        if index is None or self._descriptor is None:
+            return False
+        if not index.frames or not index.continues(self._summed):
+            self._summed, self._sum, self._note = Frames(), 0, None
+        if index.frames == self._summed.count:
+            return not index.frames or index.sums == self._summed.sums
+        new = os.pread(self._descriptor, index.size - self._summed.size, self._summed.size)
+        last = read_frame(new[-FRAME_HEADER - index.page :])
+        if last is None or (last.salt, last.sums) != (index.salt, index.sums):
+            return False
+        self._sum = crc32(new, self._sum)
+        self._summed = Frames(index.salt, index.page, index.frames, index.sums)
+        self._note = LogNote(index.salt, index.frames, index.written, last.number, last.content)
+        return True
+
+    def _must_compare(self) -> bool:
+        written = self._compared != self._sum
+        return self._suspect or (written and time.monotonic() >= self._compare_at)
+
+    def _is_sum(self) -> bool:
+        """Return whether all of it is still as it was added to the sum."""
+        if self._descriptor is None:
+            return False
+        began = time.monotonic()
+        whole = crc32(os.pread(self._descriptor, self._summed.size, 0)) == self._sum
+        took = time.monotonic() - began
+        self._compared = self._sum
+        self._compare_at = began + max(BETWEEN_SUMS_SECONDS, SUMS_SHARE * took)
+        return whole
+
+    def _index_again(self) -> LogIndex | None:
+        """Return what the index says, None if it says nothing for longer than a write takes."""
+        for _ in range(INDEX_TRIES):
+            index = self._index.read()
+            if index is not None:
+                return index
+            time.sleep(BETWEEN_TRIES_SECONDS)
+        return None
+
+    def _close_log(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -13,9 +13,9 @@ from sqlalchemy.engine import URL
 from structlog.testing import capture_logs
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import lock_of, wal_path
+from receiver.ledger.files import LogNote, lock_of, wal_path
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.write_ahead_log import Frames, Harm, LogNote, judge
+from receiver.ledger.write_ahead_log import Frames, Harm, judge
 from tests.support.disk import put
 from tests.support.ledger_work import write
 

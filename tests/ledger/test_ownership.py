@@ -10,8 +10,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from receiver.errors import LedgerError
+from receiver.ledger.files import APPLICATION_ID
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.ownership import APPLICATION_ID, check_ours
+from receiver.ledger.migrate import check_ours
 from receiver.ledger.schema import SCHEMA
 from tests.support.commands import Commands
 from tests.support.postgres import plain, rows

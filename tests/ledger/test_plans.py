@@ -10,10 +10,9 @@ from receiver.ledger.channels import forget_dismissed, read_channel_state
 from receiver.ledger.comparisons import came_late
 from receiver.ledger.cursors import is_known
 from receiver.ledger.deliveries import COMMAND, NewDelivery, record
-from receiver.ledger.ledger import Ledger
+from receiver.ledger.ledger import Ledger, shared_revision
 from receiver.ledger.parked import later_success, parked_beside
 from receiver.ledger.purge import purge_approvals, purge_sent_settings, purge_trials
-from receiver.ledger.revision import shared_revision
 from receiver.ledger.sent_settings import size_before
 from receiver.ledger.stats import newest_version
 from receiver.ledger.targets import led_by_new_push, live_targets

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from receiver.images import size_text
-from receiver.ledger.revision import Revision
+from receiver.ledger.ledger import Revision
 from receiver.service import Service
 from receiver.timestamps import Time
 from receiver.version import VERSION
