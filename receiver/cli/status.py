@@ -62,7 +62,7 @@ def status(as_json: bool) -> None:
 async def _look(settings: Settings) -> Status:
     from receiver.ledger.views import DeliveryPage
     from receiver.upkeep.health import Code, Condition
-    from receiver.web.overview import Overview
+    from receiver.web.health import Overview
 
     path = "/api/deliveries?limit="
     async with reached(settings) as server:

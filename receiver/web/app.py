@@ -30,12 +30,12 @@ from receiver.pipeline.worker import Settled
 from receiver.service import Reload, Service, at_rest, running
 from receiver.signing import PATH
 from receiver.web.clients import trust_proxies
+from receiver.web.messages import ProblemCode, problem
 from receiver.web.operation import routes_of
 from receiver.web.operations import operations
 from receiver.web.page.auth import failure, is_of_a_browser, wants_html
 from receiver.web.page.rendering import fault_page
 from receiver.web.page.routes import page_routes
-from receiver.web.problems import ProblemCode, problem
 from receiver.web.versions import VersionsView
 from receiver.web.webhook import Hooks, not_found
 

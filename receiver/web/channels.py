@@ -17,7 +17,6 @@ from receiver.service import Service
 from receiver.upkeep import trials
 from receiver.upkeep.channels import ChannelNotMoved, log_moved, promote, release, rollback_channel
 from receiver.upkeep.promotion import ProposedMove
-from receiver.web.api_auth import source_of
 from receiver.web.bodies import (
     ChannelList,
     ChannelsQuery,
@@ -30,9 +29,8 @@ from receiver.web.bodies import (
     RollbackRequest,
     TrialRequest,
 )
-from receiver.web.messages import NO_DIGEST, BadRequest, given, json_response
-from receiver.web.operation import ACCEPTED, Group, api, fails, returns
-from receiver.web.problems import ProblemCode, problem
+from receiver.web.messages import NO_DIGEST, BadRequest, ProblemCode, given, json_response, problem
+from receiver.web.operation import ACCEPTED, Group, api, fails, returns, source_of
 from receiver.web.versions import NO_APP, apps_of, no_such_app
 
 MOVED = returns(

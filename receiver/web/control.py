@@ -14,7 +14,6 @@ from receiver.service import Service
 from receiver.signing import LONGEST_LIFE_SECONDS
 from receiver.upkeep.channels import UnknownRepository
 from receiver.upkeep.operations import PausedRepositories, Resumed
-from receiver.web.api_auth import source_of
 from receiver.web.bodies import (
     OpenedGate,
     OpenGateRequest,
@@ -24,9 +23,8 @@ from receiver.web.bodies import (
     RevokeRequest,
     SettingsHashes,
 )
-from receiver.web.messages import BadRequest, json_response
-from receiver.web.operation import Group, api, fails, returns
-from receiver.web.problems import ProblemCode, problem
+from receiver.web.messages import BadRequest, ProblemCode, json_response, problem
+from receiver.web.operation import Group, api, fails, returns, source_of
 
 PAUSES = returns(PausedRepositories, "The current pauses.")
 

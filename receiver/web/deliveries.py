@@ -33,7 +33,6 @@ from receiver.upkeep.waiting import (
     progress_of,
     sentence_of,
 )
-from receiver.web.api_auth import limit_of, limited_to, source_of
 from receiver.web.bodies import (
     IDS_OR_ALL,
     MOST_MISSED,
@@ -46,7 +45,15 @@ from receiver.web.bodies import (
     ReplayRequest,
     UndoDismissalRequest,
 )
-from receiver.web.messages import NO_DIGEST, BadRequest, given, json_response, plain
+from receiver.web.messages import (
+    NO_DIGEST,
+    BadRequest,
+    ProblemCode,
+    given,
+    json_response,
+    plain,
+    problem,
+)
 from receiver.web.operation import (
     ACCEPTED,
     AWAY,
@@ -56,9 +63,11 @@ from receiver.web.operation import (
     ResponseSpec,
     api,
     fails,
+    limit_of,
+    limited_to,
     returns,
+    source_of,
 )
-from receiver.web.problems import ProblemCode, problem
 
 SOON = {"Retry-After": "1"}
 CODES = {

@@ -11,8 +11,8 @@ from receiver.reasons import Reason
 from receiver.timestamps import Time
 from receiver.version import VERSION
 from receiver.web.bodies import PLAIN
+from receiver.web.messages import ProblemCode
 from receiver.web.operation import JSON, Group, Operation, ResponseSpec
-from receiver.web.problems import ProblemCode
 from receiver.web.serialization import encode
 
 # Examples of request bodies, made from the examples in their schemas.

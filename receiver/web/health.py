@@ -1,7 +1,8 @@
-"""The health endpoints: whether the worker runs, and whether a push could be recorded now."""
+"""The overview of the current state, the health endpoints, and the metrics."""
 
 import hmac
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -14,14 +15,14 @@ from receiver import metrics
 from receiver.config.settings import Settings
 from receiver.errors import LedgerError
 from receiver.ledger.cursors import Cursor, read_cursors
+from receiver.ledger.queries import overview
 from receiver.ledger.stats import Standing, read_standing
 from receiver.ledger.trials import trial_time
-from receiver.ledger.views import described
-from receiver.reasons import State
+from receiver.ledger.views import LedgerOverview, described
+from receiver.reasons import Reason, State
 from receiver.service import Service
-from receiver.upkeep.health import Code, Health
-from receiver.web.api_auth import has_token
-from receiver.web.messages import json_response
+from receiver.upkeep.health import Code, Condition, Health
+from receiver.web.messages import PROBLEM_JSON, Problem, ProblemCode, json_response, problem
 from receiver.web.operation import (
     AWAY,
     CHALLENGE,
@@ -31,17 +32,62 @@ from receiver.web.operation import (
     UNAVAILABLE,
     Group,
     ResponseSpec,
+    api,
     endpoint,
     fails,
+    has_token,
     returns,
 )
-from receiver.web.problems import PROBLEM_JSON, Problem, ProblemCode, problem
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"
-
-
 CROWDED = "there are too many connections (`too_many_connections`)."
 Replica = Annotated[str | UnsetType, described("The id of this process; only with an API token.")]
+
+
+class Overview(LedgerOverview, frozen=True):
+    """The current state: problems, rules, repositories, parked registrations."""
+
+    ready: Annotated[bool, described("Whether a push can be recorded now.")]
+    degraded: Annotated[
+        tuple[Condition, ...],
+        described("Current problems, the most severe first; `/readyz` lists the same codes."),
+    ]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person may want to act on although nothing is wrong, as sentences."""
+        approvals = sum(one.reason == Reason.NEEDS_APPROVAL.value for one in self.waiting)
+        tags = self.overwritten
+        sentences = (
+            (approvals, "1 move waits for an approval.", "{} moves wait for an approval."),
+            (
+                tags,
+                "1 tag was overwritten in the last 24 hours.",
+                "{} tags were overwritten in the last 24 hours.",
+            ),
+        )
+        return tuple(
+            one if count == 1 else more.format(count) for count, one, more in sentences if count
+        )
+
+
+async def overview_of(service: Service) -> Overview:
+    """Return the overview: problems, rules, repositories, parked registrations."""
+    rules = service.settings.rules
+    with suppress(LedgerError):  # then the newest counts are missing
+        await service.refused_links.flush()
+    found = await service.ledger.read(lambda tx: overview(tx, rules))
+    health = await service.health.now()
+    return Overview(**msgspec.structs.asdict(found), ready=health.ready, degraded=health.conditions)
+
+
+@api(
+    "GET /api/overview", Group.OVERVIEW,
+    returns(Overview, "Rules, repositories, parked work, problems."),
+)  # fmt: skip
+async def get_overview(service: Service, _: Request) -> Response:
+    """Show the current state."""
+    return json_response(await overview_of(service))
 
 
 class Liveness(msgspec.Struct, frozen=True):

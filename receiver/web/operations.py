@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.web import channels, control, deliveries, health, overview, rules, versions
+from receiver.web import channels, control, deliveries, health, rules, versions
 from receiver.web.document import document_of
 from receiver.web.operation import (
     HTML,
@@ -53,7 +53,7 @@ def operations(hooks: Hooks) -> list[Operation]:
         control.pause_repository,
         control.resume_repository,
         control.open_gate,
-        overview.get_overview,
+        health.get_overview,
         control.get_settings,
         control.reload_configuration,
         control.revoke_token,

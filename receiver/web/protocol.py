@@ -20,7 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from receiver import metrics
 from receiver.logs import get_logger
-from receiver.web.problems import PROBLEM_JSON, ProblemCode, problem_body
+from receiver.web.messages import PROBLEM_JSON, ProblemCode, problem_body
 
 MOST_CONNECTIONS = 1000
 LARGEST_HEAD = 64 * 1024  # bytes: request line and headers, and the trailers of a chunked body

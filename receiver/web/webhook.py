@@ -20,6 +20,7 @@ from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
 from receiver.web.body import SMALL_BODY, ClientDisconnected, decoded, read_body
 from receiver.web.clients import MinuteLimiter, Senders, client_of
+from receiver.web.messages import PROBLEM_JSON, Problem
 from receiver.web.operation import (
     ACCEPTED,
     JSON,
@@ -33,7 +34,6 @@ from receiver.web.operation import (
     endpoint,
     returns,
 )
-from receiver.web.problems import PROBLEM_JSON, Problem
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30

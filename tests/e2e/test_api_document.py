@@ -27,8 +27,8 @@ from receiver.version import VERSION
 from receiver.web.app import create_app
 from receiver.web.bodies import MOST_MISSED
 from receiver.web.document import document_of
+from receiver.web.messages import ProblemCode
 from receiver.web.operations import operations as listed
-from receiver.web.problems import ProblemCode
 from receiver.web.webhook import Hooks
 from tests.contract.openapi import contract_checked
 from tests.support.receiver_process import (

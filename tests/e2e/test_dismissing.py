@@ -22,7 +22,7 @@ from receiver.reasons import Reason
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.upkeep import operations
 from receiver.upkeep.purge import Purge
-from receiver.web import version_lists
+from receiver.web import versions
 from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.ledger_work import OWNER, at, finish, one_claim, parked, pushed, settled, write
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -47,7 +47,7 @@ def beside(here: ReceiverHere) -> Commands:
 
 @pytest.fixture
 def person(here: ReceiverHere, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
-    monkeypatch.setattr(version_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     with visitor(here) as one:
         yield one
 

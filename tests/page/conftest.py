@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.web import version_lists
+from receiver.web import versions
 from tests.support.browser import chromium
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import PATIENCE_SECONDS
@@ -33,8 +33,8 @@ def person(receiver: ReceiverHere) -> Iterator[Visitor]:
 @pytest.fixture
 def lists_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Edgegap's lists are read for each page, which waits for them."""
-    monkeypatch.setattr(version_lists, "FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(version_lists, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")

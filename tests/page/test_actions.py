@@ -8,7 +8,7 @@ from receiver.ledger.channels import read_channel_state
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.web.overview import overview_of
+from receiver.web.health import overview_of
 from receiver.web.page import questions
 from receiver.web.page.overview import steps_of, try_public_address
 from tests.support.dockerhub import deliveries, hub_beside

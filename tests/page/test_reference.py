@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from receiver.web.messages import ProblemCode
 from receiver.web.page.reference import reference_of
 from receiver.web.page.rendering import HEADERS
-from receiver.web.problems import ProblemCode
 from tests.support.browser import needs_chromium, sign_in, sticks_out, violations
 from tests.support.deploy import tool
 from tests.support.receiver_here import ReceiverHere, receiver_here

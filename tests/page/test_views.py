@@ -17,7 +17,7 @@ from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.upkeep.health import MAY_LOSE, TITLES, Code, Condition
-from receiver.web import version_lists
+from receiver.web import versions
 from receiver.web.page import deliveries, rendering
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (
@@ -392,7 +392,7 @@ def test_the_versions_page_lists_edgegap_s_versions_and_their_deliveries(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(version_lists, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
     sandbox.add_version(APP, "0.9.0", private_username="u", private_token="canary-private-token")
     pushes = [receiver.push(f"1.{n}.0") for n in range(4)]
     for identity in pushes:
@@ -417,7 +417,7 @@ def test_a_channel_changed_by_somebody_else_is_shown_with_its_image_at_edgegap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or the ledger is an older one, restored: the page showed what it held as a fact."""
-    monkeypatch.setattr(version_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: (APP, "staging") in sandbox.versions)
     assert "was changed outside this receiver" not in person.read("/channels").text
@@ -449,7 +449,7 @@ def test_edgegap_away_leaves_the_versions_page_standing(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(version_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     sandbox.misbehave(
         Fault("status", method="GET", status=503, times=None, message="<b>gone fishing</b>")
@@ -490,11 +490,11 @@ def test_a_page_waits_once_for_edgegaps_lists(
         return await really(tasks, timeout=timeout)
 
     sandbox.misbehave(Fault("timeout", method="GET", path_contains="/versions", seconds=60))
-    monkeypatch.setattr("receiver.web.version_lists.asyncio.wait", wait)
+    monkeypatch.setattr("receiver.web.versions.asyncio.wait", wait)
 
     person.read(path)
 
-    assert waits.count(version_lists.PAGE_WAITS_SECONDS) == 1
+    assert waits.count(versions.PAGE_WAITS_SECONDS) == 1
 
 
 def test_what_edgegap_listed_before_stays_with_its_age(
@@ -503,7 +503,7 @@ def test_what_edgegap_listed_before_stays_with_its_age(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(version_lists, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
     receiver.ended(receiver.push("1.0.0"))
     until(lambda: "1 version at Edgegap, as listed" in person.read("/versions").text)
     listed = api(receiver, f"/api/versions?app={APP}")["listed_at"]

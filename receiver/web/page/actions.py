@@ -25,9 +25,8 @@ from receiver.upkeep.channels import (
 from receiver.upkeep.notify import send_tests
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
-from receiver.web.page.moves import check_channel, do_move
 from receiver.web.page.overview import try_public_address
-from receiver.web.page.questions import QUESTIONS, channel_of, check_limit
+from receiver.web.page.questions import QUESTIONS, channel_of, check_channel, check_limit, do_move
 
 PAGE = "page"
 

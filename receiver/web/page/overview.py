@@ -1,6 +1,7 @@
-"""The overview, with the first steps of a new receiver until the first version exists."""
+"""The overview, with the first steps until the first version exists, and the page of the rules."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.http.client import http_client
+from receiver.ledger.gates import paused
 from receiver.ledger.queries import find_push
 from receiver.ledger.views import LedgerOverview, RefusedLink, RepositoryOverview, RuleOverview
 from receiver.rules.rule import Rule
@@ -18,15 +20,15 @@ from receiver.service import Service
 from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.connect import NotProven, send_test_push
 from receiver.upkeep.health import Code
-from receiver.web.overview import Overview, overview_of
-from receiver.web.page.answers import answer_page
+from receiver.web.health import Overview, overview_of
+from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page
 from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
 from receiver.web.page.flow import Step, flow_of, holds_back
 from receiver.web.page.sessions import Session
-from receiver.web.version_lists import VersionList
-from receiver.web.versions import apps_of, shelf_of
+from receiver.web.rules import CheckedImage, ShownRule, checked, shown_rules
+from receiver.web.versions import VersionList, apps_of, shelf_of
 
 MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
 
@@ -168,3 +170,41 @@ async def try_public_address(service: Service, repository: str) -> str:
             "public_url."
         )
     return f"The test push arrived as delivery {delivery}."
+
+
+# The page of the rules: what each matches, its link, and what would happen with a tag.
+
+
+class RepositoryRules(msgspec.Struct, frozen=True):
+    """A repository with its link and its rules; `checked` is the result of a tag, if any."""
+
+    repository: RepositoryOverview
+    link: str
+    rules: tuple[ShownRule, ...]
+    checked: CheckedImage | None
+
+
+async def show_rules(service: Service, request: Request, session: Session) -> Response:
+    """Show the rules by repository, and the result of a tag if one is given."""
+    settings = service.settings
+    tag = short_text(request.query_params.get("tag", ""))
+    overview = await overview_of(service)
+    base = settings.public_url or str(request.base_url)
+    known = {one.repository: one for one in overview.repositories}
+    rules = shown_rules(settings.rules, await service.ledger.read(paused))
+    ordered = sorted(rules, key=lambda rule: rule.repository)
+    shown = [
+        RepositoryRules(
+            known[name],
+            service.links.link(base, name),
+            tuple(own),
+            checked(name, tag, settings.rules) if tag else None,
+        )
+        for name, own in groupby(ordered, key=lambda rule: rule.repository)
+        if name in known
+    ]
+    return answer_page(
+        request, session, "rules.html",
+        repositories=shown, tag=tag, pauses=overview.pauses,
+        catching_up=settings.catch_up_every is not None,
+    )  # fmt: skip

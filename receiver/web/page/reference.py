@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from receiver.web.document import example_of
+from receiver.web.messages import ProblemCode
 from receiver.web.operation import HTML, JSON
 from receiver.web.page.rendering import HEADERS, accepts_gzip, render
-from receiver.web.problems import ProblemCode
 
 Schema = Mapping[str, Any]
 _CODE = re.compile(r"`([a-z_]+)`")

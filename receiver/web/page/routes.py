@@ -23,13 +23,11 @@ from receiver.web.page.auth import (
     login_required,
     show_again,
 )
-from receiver.web.page.channels import show_channels, show_promotion
 from receiver.web.page.deliveries import show_deliveries, show_delivery
-from receiver.web.page.overview import overview_page
+from receiver.web.page.overview import overview_page, show_rules
 from receiver.web.page.rendering import serve_asset
-from receiver.web.page.rules import show_rules
 from receiver.web.page.sessions import Session
-from receiver.web.page.versions import show_diff, show_versions
+from receiver.web.page.versions import show_channels, show_diff, show_promotion, show_versions
 from receiver.web.versions import apps_of, shelf_of
 
 COLOURS = {Health.PASS: "good", Health.WARN: "wait", Health.FAIL: "bad"}
