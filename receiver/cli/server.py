@@ -17,8 +17,8 @@ from receiver.cli.exits import NOT_DONE, CommandError
 from receiver.config.settings import Settings
 from receiver.doctor.checks import dangers, proxies_in_use
 from receiver.errors import LedgerError, LedgerInUse
+from receiver.ledger.files import ROLLING_RESTART_SECONDS
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
 from receiver.ledger.migrate import newer_schema
 from receiver.ledger.transaction import Tx, write_note
 from receiver.logs import configure_logs, get_logger

@@ -22,9 +22,9 @@ from receiver.config.warnings import link_length_fault
 from receiver.doctor.dockerhub import examine_docker_hub, examine_webhooks
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.deployment_answers import Read
 from receiver.edgegap.fields import flag
 from receiver.edgegap.listing import Listing, partly_listed
-from receiver.edgegap.meanings import Read
 from receiver.edgegap.plans import newest
 from receiver.edgegap.pull_profiles import PullProfiles, pull_profiles
 from receiver.edgegap.responses import Answer

@@ -7,14 +7,18 @@ from urllib.parse import quote
 
 from receiver.edgegap.client import CREATE_SECONDS, EdgegapClient
 from receiver.edgegap.deployment_answers import (
+    Call,
     Deployment,
     Deployments,
     Logs,
+    Meaning,
     Near,
+    Read,
     Usage,
     deployment_accepted,
     deployment_body,
     logs_shape,
+    meaning_of,
     metrics_shape,
     read_deployments,
     read_logs,
@@ -24,7 +28,6 @@ from receiver.edgegap.deployment_answers import (
     status_of,
     stop_shape,
 )
-from receiver.edgegap.meanings import Call, Meaning, Read, meaning_of
 from receiver.edgegap.responses import Answer, Body, Success
 from receiver.secret import Secret
 

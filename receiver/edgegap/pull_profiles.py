@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.copied_settings import listed
-from receiver.edgegap.meanings import Call, Read, meaning_of
+from receiver.edgegap.deployment_answers import Call, Read, meaning_of
 from receiver.edgegap.responses import Shape, Success, version_path
 
 ROWS_PER_PAGE = 100

@@ -15,8 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError, LedgerInUse, LedgerSchemaError
 from receiver.ledger.engine import check_durability, describe_error, open_engine, sqlite_path
-from receiver.ledger.files import check_log_belongs, check_place, make_private
-from receiver.ledger.lock_file import FileLock
+from receiver.ledger.files import FileLock, check_log_belongs, check_place, make_private
 from receiver.ledger.migrate import MARK, check_schema, migrate_to_newest, schema_of
 from receiver.ledger.replicas import at_work
 from receiver.ledger.schema import SCHEMA, meta, metadata, replicas

@@ -23,8 +23,7 @@ from receiver.ledger.engine import (
     open_engine,
     sqlite_path,
 )
-from receiver.ledger.files import access_fault
-from receiver.ledger.lock_file import ROLLING_RESTART_SECONDS
+from receiver.ledger.files import ROLLING_RESTART_SECONDS, access_fault
 from receiver.ledger.migrate import check_file_ours, check_schema, migrate
 from receiver.ledger.replicas import turn_among_replicas
 from receiver.ledger.schema import SCHEMA

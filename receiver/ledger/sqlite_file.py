@@ -22,6 +22,7 @@ from receiver.ledger.engine import checkpoint
 from receiver.ledger.files import (
     NO_STAMP,
     STAMP,
+    FileLock,
     Identity,
     Seen,
     access_fault,
@@ -36,7 +37,6 @@ from receiver.ledger.files import (
     restamp,
     stamp_in,
 )
-from receiver.ledger.lock_file import FileLock
 from receiver.ledger.migrate import check_file_ours
 from receiver.ledger.write_ahead_log import Frames, LogIndex, OwnLog, has_page, judge, read_frames
 from receiver.logs import get_logger

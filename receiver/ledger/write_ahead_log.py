@@ -19,8 +19,7 @@ from zlib import crc32
 import msgspec
 
 from receiver.errors import LedgerError
-from receiver.ledger.files import LogNote, Seen, beside, log_fault, look_at, wal_path
-from receiver.ledger.lock_file import FileLock
+from receiver.ledger.files import FileLock, LogNote, Seen, beside, log_fault, look_at, wal_path
 
 LOG_HEADER, FRAME_HEADER = 32, 24
 SUMMED = 24  # bytes of the log's header that its checksum covers

@@ -15,7 +15,7 @@ from receiver.config.settings import Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.comparison import compare, differences
 from receiver.edgegap.copied_settings import listed
-from receiver.edgegap.meanings import Meaning, Read
+from receiver.edgegap.deployment_answers import Meaning, Read
 from receiver.edgegap.plans import (
     DesiredVersion,
     Plan,

@@ -15,11 +15,12 @@ from receiver.edgegap.deployment_answers import (
     Deployment,
     DeploymentState,
     Logs,
+    Meaning,
+    Read,
     read_near,
 )
 from receiver.edgegap.deployments import deploy, deployments_of, logs, status, stop, usage
 from receiver.edgegap.fields import is_hidden
-from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.plans import image_of, same_image
 from receiver.edgegap.responses import Answer, Body, one_line
 from receiver.ledger.result import Result

@@ -16,8 +16,8 @@ from receiver.edgegap.deployment_answers import (
     Logs,
     Near,
     Usage,
+    says_no_capacity,
 )
-from receiver.edgegap.meanings import says_no_capacity
 from receiver.edgegap.responses import Body
 
 SHORTEST_LOOK = SECOND

@@ -6,9 +6,8 @@ from functools import partial
 from receiver import metrics
 from receiver.config.settings import LiveSettings
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.deployment_answers import Deployments, DeploymentState
+from receiver.edgegap.deployment_answers import Deployments, DeploymentState, Meaning
 from receiver.edgegap.deployments import deployments_of, deployments_tagged, status, stop
-from receiver.edgegap.meanings import Meaning
 from receiver.errors import ReceiverError
 from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
 from receiver.ledger.ledger import Ledger

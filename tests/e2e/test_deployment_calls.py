@@ -8,8 +8,13 @@ import pytest
 
 from receiver.edgegap import deployments, pull_profiles
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
-from receiver.edgegap.deployment_answers import Coordinates, DeploymentState, read_near
-from receiver.edgegap.meanings import Meaning, Read
+from receiver.edgegap.deployment_answers import (
+    Coordinates,
+    DeploymentState,
+    Meaning,
+    Read,
+    read_near,
+)
 from receiver.edgegap.pull_profiles import PullProfile
 from receiver.edgegap.responses import Effect
 from receiver.sandbox.calls import Fault

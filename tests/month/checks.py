@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from receiver.rules.tag_order import version_number
+from receiver.rules.channel_order import version_number
 from tests.month.history import Change
 from tests.month.month import Facts, Parking, Pushed
 from tests.month.parks import Row, is_explained

@@ -18,9 +18,8 @@ from receiver.dockerhub.manifest import OCI_INDEX, OCI_MANIFEST
 from receiver.dockerhub.registry import Registry
 from receiver.edgegap import deployments, pull_profiles
 from receiver.edgegap.client import EdgegapClient, RateLimiter
-from receiver.edgegap.deployment_answers import Coordinates
+from receiver.edgegap.deployment_answers import Coordinates, Meaning, Read
 from receiver.edgegap.listing import MOST_PAGES, Listing
-from receiver.edgegap.meanings import Meaning, Read
 from receiver.edgegap.pull_profiles import PullProfile
 from receiver.images import ImageReference, Login, is_digest, is_tag
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight

@@ -30,9 +30,8 @@ from receiver.ledger.views import Move
 from receiver.pipeline.intake import take
 from receiver.pipeline.preflight import ImageOk, Preflight
 from receiver.pipeline.worker import Worker, recover_leases
-from receiver.rules.channel_order import Follow
+from receiver.rules.channel_order import Follow, VersionNumber, version_number
 from receiver.rules.rule import Rule
-from receiver.rules.tag_order import VersionNumber, version_number
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.secret import Secret

@@ -23,7 +23,7 @@ from receiver.images import ImageReference
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
-from receiver.rules.tag_order import version_number
+from receiver.rules.channel_order import version_number
 from receiver.rules.trial import TAG
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap_deployments import DeploymentQuirks

@@ -63,7 +63,6 @@ DECIDE_ONLY = [
     "edgegap.deployment_answers",
     "edgegap.fields",
     "edgegap.listing",
-    "edgegap.meanings",
     "edgegap.plans",
     "edgegap.responses",
     "edgegap.sent_settings",

@@ -21,9 +21,8 @@ from receiver.ledger.targets import read_target, version_with
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook, plan
 from receiver.reasons import Reason, State
-from receiver.rules.channel_order import ByHand, ChannelState
+from receiver.rules.channel_order import ByHand, ChannelState, version_number
 from receiver.rules.rule import Rule
-from receiver.rules.tag_order import version_number
 from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved, image_named, promote, rollback_channel
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.edgegap.meanings import Call, Meaning, meaning_of
+from receiver.edgegap.deployment_answers import Call, Meaning, meaning_of
 from receiver.edgegap.responses import Answer, Effect, Success, read_answer
 
 DEPLOYING = Success(frozenset({200, 201, 202}), by_field=False)
