@@ -9,9 +9,8 @@ from httpx import AsyncClient
 
 from receiver import metrics
 from receiver.config.load import reload_settings
-from receiver.config.settings import LiveSettings, Settings
+from receiver.config.settings import LiveSettings, Settings, probably_not_meant
 from receiver.config.variables import NEEDED
-from receiver.config.warnings import probably_not_meant
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.errors import ConfigError, LedgerError, RestartFirst
 from receiver.http.client import http_client

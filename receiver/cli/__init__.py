@@ -10,8 +10,14 @@ from typing import Any, NamedTuple
 
 import click
 
-from receiver.cli.exits import EPILOG, INTERRUPTED, NOT_DONE, CommandError
-from receiver.cli.output import output_failure, prepare_streams
+from receiver.cli.output import (
+    EPILOG,
+    INTERRUPTED,
+    NOT_DONE,
+    CommandError,
+    output_failure,
+    prepare_streams,
+)
 from receiver.config.variables import variables_of
 from receiver.version import VERSION
 
@@ -33,7 +39,7 @@ COMMANDS = {
     "init": Entry("init", "init", "Write the configuration, step by step."),
     "check": Entry("config", "check", "Check the configuration and report all faults."),
     "config": Entry("config", "config", "Print the settings in force, or their JSON Schema."),
-    "doctor": Entry("doctor", "doctor", "Check everything that a push needs."),
+    "doctor": Entry("config", "doctor", "Check everything that a push needs."),
     "link": Entry("config", "link", "Print the link to paste into Docker Hub."),
     "connect": Entry("connect", "connect", "Create the webhook on Docker Hub."),
     "api-token": Entry("config", "api_token", "Print or revoke an API token."),

@@ -15,7 +15,7 @@ from receiver.cli.client import (
     lenient_settings,
     perform,
 )
-from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.cli.versions import READING_SECONDS, is_terminal
 from receiver.timestamps import format_time
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from receiver.cli.exits import BAD_CONFIG, NOT_DONE, NOT_FOUND, USAGE, CommandError
+from receiver.cli.output import BAD_CONFIG, NOT_DONE, NOT_FOUND, USAGE, CommandError
 from receiver.config.variables import variables_of
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.signing import ApiToken, ApiTokenSigner

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.client import configured
-from receiver.cli.exits import NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.values import bare_token, is_plain_http, token_fault
 from receiver.images import Login
 from receiver.secret import Secret

@@ -18,7 +18,7 @@ from receiver.cli.client import (
     reached,
     reached_ledger,
 )
-from receiver.cli.exits import (
+from receiver.cli.output import (
     INTERRUPTED,
     MAY_BE_RECORDED,
     NOT_DONE,
@@ -27,9 +27,10 @@ from receiver.cli.exits import (
     USAGE,
     CommandError,
     handle_errors,
+    moment,
+    print_rows,
     stopped_after,
 )
-from receiver.cli.output import moment, print_rows
 from receiver.config.variables import NEEDED
 from receiver.images import ImageReference, is_digest, parse_image_reference
 from receiver.reasons import Reason, State, Verdict

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from receiver.cli.exits import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.output import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.dotenv import dotenv_line
 from receiver.config.environment import CONFIG_TEXT
 from receiver.config.values import bare_token, base_url, login_faults, public_url_fault, token_fault
@@ -270,8 +270,7 @@ def rule_text(repository: str, app: str) -> str:
 def add_rule(folder: Path, given: Mapping[str, str | None]) -> None:
     """Ask for repository and app, append the rule, and offer to connect the repository."""
     from receiver.config.load import load_settings
-    from receiver.config.settings import DEFAULT_CONFIG
-    from receiver.config.warnings import config_warnings
+    from receiver.config.settings import DEFAULT_CONFIG, config_warnings
 
     environ = dict(os.environ)
     if folder != Path():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.client import lenient_settings
-from receiver.cli.exits import USAGE, CommandError, handle_errors
+from receiver.cli.output import USAGE, CommandError, handle_errors
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -27,7 +27,7 @@ def ledger() -> None:
 @handle_errors
 def backup(file: Path, overwrite: bool) -> None:
     """Make a consistent copy of the SQLite ledger in FILE. A server may be running."""
-    from receiver.ledger.backup import backup_ledger
+    from receiver.ledger.copy import backup_ledger
     from receiver.ledger.ledger import Ledger
 
     with suppress(OSError):  # an unreadable folder: the copy reports the error

@@ -20,7 +20,7 @@ from receiver.cli.client import (
     perform,
     reached,
 )
-from receiver.cli.exits import (
+from receiver.cli.output import (
     INTERRUPTED,
     MAY_BE_RECORDED,
     NOT_DONE,
@@ -28,9 +28,9 @@ from receiver.cli.exits import (
     USAGE,
     CommandError,
     handle_errors,
+    moment,
     stopped_after,
 )
-from receiver.cli.output import moment
 from receiver.config.variables import variables_of
 from receiver.images import is_repository
 from receiver.reasons import Reason

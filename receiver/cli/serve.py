@@ -5,7 +5,7 @@ import os
 import click
 
 from receiver.cli.client import configured
-from receiver.cli.exits import NOT_DONE, CommandError, handle_errors
+from receiver.cli.output import NOT_DONE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 
 

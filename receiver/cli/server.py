@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import State
 
 from receiver.cli.client import SERVES_AT, address
-from receiver.cli.exits import NOT_DONE, CommandError
+from receiver.cli.output import NOT_DONE, CommandError
 from receiver.config.settings import Settings
 from receiver.doctor.checks import dangers, proxies_in_use
 from receiver.errors import LedgerError, LedgerInUse

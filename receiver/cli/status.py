@@ -10,8 +10,7 @@ import click
 import msgspec
 
 from receiver.cli.client import KEY, lenient_settings, reached
-from receiver.cli.exits import NOT_DONE, handle_errors
-from receiver.cli.output import colored, on_terminal, print_rows
+from receiver.cli.output import NOT_DONE, colored, handle_errors, on_terminal, print_rows
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:

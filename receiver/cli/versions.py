@@ -20,7 +20,7 @@ from receiver.cli.client import (
     perform,
     reached,
 )
-from receiver.cli.exits import NOT_DONE, STILL_WAITING, USAGE, CommandError, handle_errors
+from receiver.cli.output import NOT_DONE, STILL_WAITING, USAGE, CommandError, handle_errors
 from receiver.config.variables import NEEDED
 from receiver.reasons import Outcome, State
 

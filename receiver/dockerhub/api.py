@@ -84,7 +84,9 @@ class Hub:
 
     async def tag(self, repository: str, tag: str, login: Login | None) -> Tag | None:
         """Return the record of a tag, None if there is none. Raises DockerHubUnavailable."""
-        answer = await self._get(f"{repository_path(repository)}/tags/{quote(tag, safe='')}", login)
+        answer = await self._get(
+            f"{_repository_path(repository)}/tags/{quote(tag, safe='')}", login
+        )
         return read_tag(answer.json()) if answer.status == httpx.codes.OK else None
 
     async def pages(
@@ -98,7 +100,7 @@ class Hub:
         number = 1
         for _ in range(MOST_PAGES):
             query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
-            path = f"{repository_path(repository)}/tags?{query}"
+            path = f"{_repository_path(repository)}/tags?{query}"
             answer = await self._get_later(path, login, waiting)
             if answer.status != httpx.codes.OK:
                 what = f"Docker Hub's API does not list {repository}"
@@ -135,7 +137,7 @@ class Hub:
 
     async def sees(self, repository: str, login: Login | None) -> bool:
         """Return whether the login can see the repository. Raises DockerHubUnavailable."""
-        answer = await self._get(repository_path(repository), login)
+        answer = await self._get(_repository_path(repository), login)
         if answer.status == httpx.codes.OK:
             return bool(answer.json())
         what = f"Docker Hub's API does not show {repository}"
@@ -271,7 +273,7 @@ def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float
     return wait
 
 
-def repository_path(repository: str) -> str:
+def _repository_path(repository: str) -> str:
     """Return the path of a repository in the API."""
     group, _, project = repository.partition("/")
     return f"/v2/namespaces/{quote(group)}/repositories/{quote(project)}"
@@ -342,7 +344,7 @@ class RepositoryAdmin:
         self._hub = hub
         self._login = login
         self.repository = repository
-        self._record = repository_path(repository)
+        self._record = _repository_path(repository)
         self._immutable = f"{self._record}/immutabletags"
         self._webhooks = f"/v2/repositories/{quote(repository)}/webhook_pipeline/"
         self._last: tuple[HttpResponse, list[Secret]] | None = None

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from receiver.config.settings import Settings
-from receiver.config.warnings import link_length_fault
+from receiver.config.settings import Settings, link_length_fault
 from receiver.doctor.dockerhub import examine_docker_hub, examine_webhooks
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.edgegap.client import EdgegapClient

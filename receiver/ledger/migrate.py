@@ -129,7 +129,7 @@ def schema_of(connection: Connection) -> str | None:
     return connection.exec_driver_sql(f"SELECT version_num FROM {REVISIONS}").scalar()  # noqa: S608
 
 
-def is_compatible(connection: Connection, found: str | None) -> bool:
+def _is_compatible(connection: Connection, found: str | None) -> bool:
     """Return whether this program may work on the schema: its own, or a newer compatible schema.
 
     Migrations are additive within a minor version, and each writes into `meta` under SERVES the
@@ -151,7 +151,7 @@ def check_schema(engine: Engine) -> str:
     with engine.connect() as connection:
         check_ours(connection)
         found = schema_of(connection)
-        good = is_compatible(connection, found)
+        good = _is_compatible(connection, found)
         if good and read_note(Tx(connection), MARK) is not None:
             raise LedgerError(
                 "a `receiver ledger copy` into this ledger has not ended: wait for it or, if it "
@@ -198,7 +198,7 @@ def migrate_to_newest(engine: Engine) -> None:
     """
     with engine.connect() as connection:
         check_ours(connection)
-        if is_compatible(connection, schema_of(connection)):
+        if _is_compatible(connection, schema_of(connection)):
             return  # Alembic is not even imported: a start should be quick
     until = time.monotonic() + PATIENCE_SECONDS
     while True:

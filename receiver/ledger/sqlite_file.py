@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.backup import own_part, put_in_place, write_copy
+from receiver.ledger.copy import own_part, put_in_place, write_copy
 from receiver.ledger.engine import checkpoint
 from receiver.ledger.files import (
     NO_STAMP,

@@ -89,7 +89,7 @@ def read_frames(log: int, most: int | None = None) -> Frames:
     return Frames(salt, page, count, sums)
 
 
-def read_frame(frame: bytes) -> LastFrame | None:
+def _read_frame(frame: bytes) -> LastFrame | None:
     """Read one frame, header and page; None if it is cut off."""
     if len(frame) < FRAME_HEADER + SMALLEST_PAGE:
         return None
@@ -97,7 +97,7 @@ def read_frame(frame: bytes) -> LastFrame | None:
     return LastFrame(salt, (one, two), number, crc32(memoryview(frame)[FRAME_HEADER:]))
 
 
-def begun_later(salt: int, before: int) -> bool:
+def _begun_later(salt: int, before: int) -> bool:
     """Return whether this is the salt of a log that SQLite began again after the other."""
     times = ((salt >> SALT_HALF) - (before >> SALT_HALF)) & _WORD
     return 0 < times <= MOST_BEGINNINGS
@@ -133,10 +133,10 @@ def judge(noted: LogNote, found: Frames, *, in_file: bool) -> Harm:
             return Harm()
         everything = in_file or noted.written >= noted.frames
         return Harm(lost=not everything, stale=everything or found.count < noted.written)
-    if found.count and begun_later(found.salt, noted.salt):
+    if found.count and _begun_later(found.salt, noted.salt):
         return Harm()  # a power cut kept the newer note off the disk
     lost = not in_file and noted.written < noted.frames
-    return Harm(lost, stale=found.count > 0 and (lost or begun_later(noted.salt, found.salt)))
+    return Harm(lost, stale=found.count > 0 and (lost or _begun_later(noted.salt, found.salt)))
 
 
 def has_page(file: int, noted: LogNote) -> bool:
@@ -177,7 +177,7 @@ class LogIndex(msgspec.Struct, frozen=True):
         """Return whether frames that SQLite had noted are gone from it without a new beginning."""
         if self.salt == later.salt:
             return self.frames < later.frames
-        return later.frames > 0 and not begun_later(self.salt, later.salt)
+        return later.frames > 0 and not _begun_later(self.salt, later.salt)
 
     def wrote_since(self, before: "LogIndex") -> bool:
         """Return whether SQLite may have written into the file since that look."""
@@ -327,7 +327,7 @@ class OwnLog:
         if index.frames == self._summed.count:
             return not index.frames or index.sums == self._summed.sums
         new = os.pread(self._descriptor, index.size - self._summed.size, self._summed.size)
-        last = read_frame(new[-FRAME_HEADER - index.page :])
+        last = _read_frame(new[-FRAME_HEADER - index.page :])
         if last is None or (last.salt, last.sums) != (index.salt, index.sums):
             return False
         self._sum = crc32(new, self._sum)

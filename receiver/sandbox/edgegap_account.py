@@ -98,7 +98,7 @@ def created(body: Any, also_accepted: Collection[str] = ()) -> dict[str, Any]:
     }
 
 
-def patched(
+def _patched(
     version: Mapping[str, Any], body: Any, also_accepted: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return a version changed by a PATCH body; arrays are replaced, not merged."""
@@ -327,7 +327,7 @@ class EdgegapAccount:
     def patch_version(self, app: str, name: str, body: Any) -> Version:
         """Change a version, including its name, from a PATCH body."""
         before, accepted = self.find_version(app, name), self.quirks.also_accepted
-        version = self.quirks.stored(patched(before, body, accepted))
+        version = self.quirks.stored(_patched(before, body, accepted))
         renamed = version["name"] != name
         if renamed and (app, version["name"]) in self.versions:
             # 409 is not documented for PATCH.

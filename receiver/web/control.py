@@ -3,9 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.config.settings import marks_of
+from receiver.config.settings import marks_of, probably_not_meant
 from receiver.config.variables import variables_of
-from receiver.config.warnings import probably_not_meant
 from receiver.images import is_repository
 from receiver.ledger import gates
 from receiver.ledger.links import revoke

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from receiver.cli import COMMANDS, main
 from receiver.cli.deliveries import MOST_ROWS, SOURCES
-from receiver.cli.exits import EPILOG
+from receiver.cli.output import EPILOG
 from receiver.ledger import queries
 from receiver.ledger.views import DeliverySource
 

@@ -19,8 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from receiver.cli.deliveries import NOT_ANSWERED
-from receiver.cli.exits import INTERRUPTED
-from receiver.cli.output import PLAIN
+from receiver.cli.output import INTERRUPTED, PLAIN
 from receiver.ledger.ledger import Ledger
 from receiver.sandbox.serving import serving
 from tests.support.commands import Commands, commands_in

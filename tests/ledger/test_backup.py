@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
-from receiver.ledger import backup as backups
-from receiver.ledger.backup import PART, backup_ledger
+from receiver.ledger import copy as backups
+from receiver.ledger.copy import PART, backup_ledger
 from receiver.ledger.ledger import Ledger
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.conftest import StartReceiver

@@ -10,8 +10,7 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger import sqlite_file as own_file
-from receiver.ledger.backup import backup_ledger
-from receiver.ledger.copy import copy_ledger
+from receiver.ledger.copy import backup_ledger, copy_ledger
 from receiver.ledger.engine import open_engine
 from receiver.ledger.files import check_log_belongs, identity_of, lock_of, read_note, wal_path
 from receiver.ledger.ledger import Ledger

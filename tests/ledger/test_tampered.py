@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 
 from receiver.errors import LedgerError
 from receiver.ledger import sqlite_file as own_file
-from receiver.ledger.backup import backup_ledger
+from receiver.ledger.copy import backup_ledger
 from receiver.ledger.files import identity_of, wal_path
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx

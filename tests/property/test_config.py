@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from receiver.cli.exits import CommandError
-from receiver.cli.output import moment
+from receiver.cli.output import CommandError, moment
 from receiver.config.checks import BOUNDS
 from receiver.config.load import load_settings
 from receiver.config.model import NoticeTable

@@ -43,7 +43,7 @@ class Move(msgspec.Struct, frozen=True):
     previous: bool
 
 
-def resolve_move(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str) -> Move | None:
+def _resolve_move(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str) -> Move | None:
     """Return the move to a version or a tag, or to the previous image if `to` is empty.
 
     None if there is no such image or more than one: `rollback_channel` then says why.
@@ -87,7 +87,7 @@ def do_move(
 ) -> tuple[ByHand, RecordedDelivery]:
     """Make the move that was confirmed; raises ChannelNotMoved if it would be another one now."""
     to, tag = form.get("to", ""), form.get("tag", "")
-    move = resolve_move(tx, rules, *channel, to)
+    move = _resolve_move(tx, rules, *channel, to)
     if move is None:
         return ByHand.ROLLBACK, rollback_channel(tx, rules, *channel, to or None, source=source)
     check_channel(tx, channel, form)
@@ -124,7 +124,7 @@ async def before_move(service: Service, form: Form) -> str:
     app, channel = channel_of(form)
     to = form.get("to", "")
     rules = service.settings.rules
-    move = await service.ledger.read(lambda tx: resolve_move(tx, rules, app, channel, to))
+    move = await service.ledger.read(lambda tx: _resolve_move(tx, rules, app, channel, to))
     if move is None:
         return ""
     form.update(to=exactly(move.image), tag=move.image.tag, has=move.has)
