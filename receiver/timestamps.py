@@ -12,8 +12,8 @@ MOST_OF_A_UNIT = 100
 LONGEST_WAIT_MS = 24 * 60 * 60 * 1000
 _UNIX_TIME = 1_000_000_000  # seconds; a smaller number is a duration
 _IN_MS = 1000 * _UNIX_TIME  # a larger number is a UNIX time in milliseconds
-_NUMBER = re.compile(r"(-?\d{1,20})\d*(\.\d{1,20})?\d*", re.ASCII)
-_NAMES = ("retry-after", "x-retry-after")
+_WAIT_NUMBER = re.compile(r"(-?\d{1,20})\d*(\.\d{1,20})?\d*", re.ASCII)
+_RETRY_AFTER = ("retry-after", "x-retry-after")
 _RESET, _REMAINING = "x-ratelimit-reset", "x-ratelimit-remaining"
 
 
@@ -81,7 +81,7 @@ def read_retry_after(headers: Mapping[str, str], now: int) -> int | None:
     Docker Hub's values are in whole seconds: 0 may mean that the limit still holds for a moment.
     """
     sent = read_date(headers)
-    names = (*_NAMES, _RESET) if headers.get(_REMAINING, "0").strip() == "0" else _NAMES
+    names = (*_RETRY_AFTER, _RESET) if headers.get(_REMAINING, "0").strip() == "0" else _RETRY_AFTER
     for name in names:
         wait = _read_wait(headers.get(name), now if sent is None else sent)
         if wait is not None:
@@ -96,7 +96,7 @@ def read_date(headers: Mapping[str, str]) -> int | None:
 
 def _read_wait(value: str | None, now: int) -> int | None:
     text = (value or "").strip()
-    read = _NUMBER.fullmatch(text)
+    read = _WAIT_NUMBER.fullmatch(text)
     if read is None:
         moment = read_http_date(text)
         return None if moment is None else moment - now

@@ -32,6 +32,8 @@ from receiver.images import Login
 from receiver.secret import Secret
 from receiver.timestamps import read_retry_after
 
+T = TypeVar("T")
+
 LARGEST_ANSWER = 8 * 1024 * 1024
 LARGEST_TOKEN = 1024 * 1024
 PER_PAGE = 100
@@ -42,17 +44,15 @@ LONGEST_WAIT_SECONDS = 120.0  # the limits are per minute: a longer wait was mis
 DEFAULT_WAIT_SECONDS = 60.0
 LOCKED_SECONDS = 600.0  # a user name is locked after many refused logins (hub-feedback#2201)
 UNKNOWN_TOKEN_LIFE = 300.0
+MOST_WEBHOOK_PAGES = 20
+CREATED = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
+DELETED = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT})
 REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login may not see
 
 Answered = Callable[[Mapping[str, str]], None]
 """Called with the headers of each response."""
 Waiting = Callable[[DockerHubUnavailable], Awaitable[bool]]
 """Waits if Docker Hub asks for it, and returns whether to repeat the call."""
-T = TypeVar("T")
-
-MOST_WEBHOOK_PAGES = 20
-CREATED = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
-DELETED = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT})
 
 
 class HubForbidden(DockerHubUnavailable):

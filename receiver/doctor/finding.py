@@ -15,7 +15,7 @@ import msgspec
 
 from receiver.timestamps import Time
 
-SECONDS = 120.0
+RUN_SECONDS = 120.0
 FOUND = frozenset({0, 1, 3})  # doctor's exit codes: passed, a check failed, a faulty configuration
 MOST_FINDINGS = 500
 
@@ -88,14 +88,14 @@ class ChecksRun:
                 stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(self._environ),
             )  # fmt: skip
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(RUN_SECONDS):
                     await self._read(process)
             finally:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
         except TimeoutError:
-            self.problem = f"The checks did not end within {SECONDS:.0f} seconds."
+            self.problem = f"The checks did not end within {RUN_SECONDS:.0f} seconds."
         except (OSError, ValueError, msgspec.DecodeError):
             self.problem = "The checks could not be run here."
         if self.problem:

@@ -34,7 +34,6 @@ from receiver.web.messages import (
     read_request,
 )
 
-Endpoint = Callable[[Service, Request], Awaitable[Response]]
 JSON = "application/json"
 TEXT = "text/plain"
 HTML = "text/html"
@@ -47,12 +46,12 @@ _WITH_REALM = {"WWW-Authenticate": 'Bearer realm="receiver"'}
 Respond = Callable[[Request], Awaitable[Response]]
 
 
-def guarded(
-    endpoint: Endpoint, *, for_one_repository: bool = False
-) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an endpoint so that it requires a bearer token and returns its errors as problems.
+def _guarded(
+    answer: Callable[[Service, Request], Awaitable[Response]], *, for_one_repository: bool
+) -> Respond:
+    """Wrap a handler so that it requires a bearer token and returns its errors as problems.
 
-    `for_one_repository`: the endpoint also accepts tokens that are limited to one repository, and
+    `for_one_repository`: the operation also accepts tokens that are limited to one repository, and
     applies the limit that `limit_of` returns.
     """
 
@@ -70,7 +69,7 @@ def guarded(
                 return limited_to(token.repository)
             request.state.repository = token.repository
             note_name(_name_of(request, token))
-            return await endpoint(service, request)
+            return await answer(service, request)
         except LedgerError as error:
             return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
         except ClientDisconnected:
@@ -260,7 +259,7 @@ def api(
     """Declare a handler as an operation of the API, with the errors that each such one may return.
 
     The handler's argument `body` or `query`, if it has one, is read from the request as the type
-    that it is annotated with. `for_one_repository`: see `guarded`.
+    that it is annotated with. `for_one_repository`: see `_guarded`.
     """
 
     def declare(handle: Callable[..., Awaitable[Response]]) -> Operation:
@@ -281,7 +280,7 @@ def api(
         if body:
             errors += _OF_BODIES
         by_status = {one.status: one for one in (*errors, *responses)}
-        respond = guarded(read, for_one_repository=for_one_repository)
+        respond = _guarded(read, for_one_repository=for_one_repository)
         declare_it = endpoint(
             call, group, *by_status.values(), body=body, query=query, rules=rules,
             parameters=parameters, security=("token",),

@@ -136,9 +136,9 @@ def test_checks_that_hang_are_ended_and_end_with_the_receiver(
 ) -> None:
     line = '{"health":"pass","what":"a","found":"b","hint":""}'
     hangs = f"import signal\nprint('{line}', flush=True)\nsignal.pause()"
-    monkeypatch.setattr(finding, "SECONDS", 0.05)
+    monkeypatch.setattr(finding, "RUN_SECONDS", 0.05)
     assert "did not end within" in ran(tmp_path, monkeypatch, hangs).problem
-    monkeypatch.setattr(finding, "SECONDS", 60.0)
+    monkeypatch.setattr(finding, "RUN_SECONDS", 60.0)
     checks = ChecksRun({})
 
     async def stop_it() -> None:
