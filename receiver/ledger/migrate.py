@@ -8,8 +8,7 @@ A new ledger is created from the schema; only an older one needs Alembic and its
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect
@@ -73,19 +72,13 @@ def check_file_ours(path: Path) -> None:
     Raises sqlite3.Error or SQLAlchemyError for one that cannot be read.
     """
     if path.exists() and path.stat().st_size:
-        with reading_file(path) as connection:
+        # Read-only: nothing in the file is changed, not even its journal mode.
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        engine = create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool
+        )
+        with closing(engine.connect()) as connection:
             check_ours(connection)
-
-
-@contextmanager
-def reading_file(path: Path) -> Iterator[Connection]:
-    """Yield a connection that can change nothing in the file, not even its journal mode."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    engine = create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool
-    )
-    with closing(engine.connect()) as connection:
-        yield connection
 
 
 def _number(connection: Connection, pragma: str) -> int:
