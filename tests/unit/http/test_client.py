@@ -1,4 +1,4 @@
-"""Calls over real sockets: by the proxy that the environment names, or directly."""
+"""Calls over real sockets, by a proxy or directly; bodies are read up to a limit."""
 
 import asyncio
 import gzip
