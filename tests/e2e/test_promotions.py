@@ -252,7 +252,8 @@ def test_a_renamed_rule_keeps_the_move_that_waits(
 
     kept = registration_of(here, delivery, "staging")
     assert (kept["id"], kept["rule"], kept["reason"]) == (waits["id"], "other", "needs_approval")
-    here.inside(lambda: here.ledger.write(approve_waiting))
+    # The reload lets it be decided again, and it does not wait meanwhile.
+    until(lambda: here.inside(lambda: here.ledger.write(approve_waiting)))
     here.wake()
     until(lambda: (APP, "staging") in sandbox.versions)
 
