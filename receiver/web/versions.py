@@ -211,6 +211,11 @@ class AppChannel(msgspec.Struct, frozen=True):
     held: Annotated[views.Hold | None, described("Null if pushes move the channel.")]
     moves: Annotated[tuple[views.Move, ...], described("The last moves, the newest first.")]
 
+    @property
+    def image(self) -> str:
+        """The image that the ledger knows, as Edgegap writes it."""
+        return f"{self.repository}:{self.tag}"
+
 
 class AppVersions(msgspec.Struct, frozen=True):
     """An app's versions at Edgegap, its channels, and what retention would delete."""

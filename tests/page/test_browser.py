@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.support.browser import (
+    ARTEFACTS,
+    SCHEMES,
     an_address,
     needs_chromium,
     sign_in,
@@ -18,12 +19,10 @@ from tests.support.browser import (
 )
 from tests.support.demo import Demo, demonstrating
 
-ARTEFACTS = Path(__file__).parent.parent / "artefacts"
 WIDTHS: dict[str, ViewportSize] = {
     "desktop": {"width": 1280, "height": 860},
     "phone": {"width": 390, "height": 844},
 }
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ARM = "1.5.0-arm64"
 # What Chromium itself notes of a wrong password's answer, and of a session's end.
 _NOTED = "Failed to load resource: the server responded with a status of"

@@ -3,12 +3,10 @@
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, expect
 
 from receiver.ledger.deliveries import DELIVERY, REGISTRATION
 from receiver.ledger.ids import first_id
@@ -18,18 +16,11 @@ from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.page import charts
 from tests.support.approvals import registration_of
-from tests.support.browser import needs_chromium, sign_in, sticks_out, violations
+from tests.support.browser import WIDTHS, kept, needs_chromium, sign_in
 from tests.support.receiver_here import ReceiverHere
 from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE, until
 from tests.support.visitor import PASSWORD
 
-ARTEFACTS = Path(__file__).parent.parent / "artefacts"
-WIDTHS: dict[str, ViewportSize] = {
-    "desktop": {"width": 1440, "height": 900},
-    "tablet": {"width": 768, "height": 1024},
-    "phone": {"width": 390, "height": 844},
-}
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 CONFIG = (
     RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 2')
     + f'\n[[channel]]\napp = "{APP}"\nname = "prod"\nfrom = "staging"\nneeds = ["approval"]\n'
@@ -58,19 +49,6 @@ def created(here: ReceiverHere, tag: str) -> str:
     delivery = here.push(tag)
     until(lambda: here.details(delivery)["registrations"][0]["state"] == "done")
     return delivery
-
-
-def kept(page: Page, state: str) -> None:
-    """Nothing sticks out and axe-core finds nothing; a picture of each is kept to look at."""
-    ARTEFACTS.mkdir(exist_ok=True)
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
-        for name, size in WIDTHS.items():
-            page.set_viewport_size(size)
-            page.screenshot(path=ARTEFACTS / f"state-{state}-{scheme}-{name}.png", full_page=True)
-            assert sticks_out(page) == 0, (state, scheme, name)
-        assert violations(page) == [], (state, scheme)
-    page.set_viewport_size(WIDTHS["desktop"])
 
 
 def test_the_first_steps_turn_into_the_first_version(here: ReceiverHere, page: Page) -> None:
@@ -114,6 +92,7 @@ def test_a_move_that_waits_is_approved_on_its_own_page(
     expect(page.get_by_text("The channel is being moved").first).to_be_visible()
     page.goto("/channels")
     expect(page.get_by_text("1.0").first).to_be_visible()
+    expect(page.get_by_role("button", name="Promote")).to_have_count(0)  # both have it
     kept(page, "channels-with-prod")
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -16,6 +17,13 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed: apt install"
 )
 AXE = files("axe_playwright_python") / "axe.min.js"
+ARTEFACTS = Path(__file__).parent.parent / "artefacts"
+WIDTHS: dict[str, ViewportSize] = {
+    "desktop": {"width": 1440, "height": 900},
+    "tablet": {"width": 768, "height": 1024},
+    "phone": {"width": 390, "height": 844},
+}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _windows = count()
 
 
@@ -56,3 +64,20 @@ def violations(page: Page) -> list[Any]:
     page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("axe.run()")["violations"]
     return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+
+
+def kept(page: Page, state: str, *, large: bool = False) -> None:
+    """Nothing sticks out and axe-core finds nothing; a picture of each is kept to look at.
+
+    `large`: a picture of the window only, and no axe-core, which would take minutes.
+    """
+    ARTEFACTS.mkdir(exist_ok=True)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        for name, size in WIDTHS.items():
+            page.set_viewport_size(size)
+            path = ARTEFACTS / f"state-{state}-{scheme}-{name}.png"
+            page.screenshot(path=path, full_page=not large)
+            assert sticks_out(page) == 0, (state, scheme, name)
+        assert large or violations(page) == [], (state, scheme)
+    page.set_viewport_size(WIDTHS["desktop"])

@@ -17,6 +17,7 @@ from receiver.web.page.flow import colour_of
 TALL = 100
 LEAST = 3  # the smallest part that can still be seen
 STEP, WIDE = 8, 6
+FEWEST = 30  # a few times are bars of the usual width, not blocks
 SLOWEST = 3
 COUNTED_FOR_SECONDS = 3600.0
 PARTS = ("done", "overwritten", "queued", "waiting", "parked", "ignored", "refused")
@@ -129,8 +130,9 @@ def chart_of_times(newest_first: Sequence[Took]) -> TimesChart | None:
     took = [max(1, one.milliseconds) for one in reversed(newest_first)]
     middle, high = int(median(took)), sorted(took)[math.ceil(len(took) * 0.95) - 1]
     top = min(max(took), 2 * high)
-    wide = len(took) * STEP - (STEP - WIDE)
-    drawn = [_bar(place, one, top) for place, one in enumerate(took)]
+    wide = max(FEWEST, len(took)) * STEP - (STEP - WIDE)
+    first = max(0, FEWEST - len(took))
+    drawn = [_bar(place, one, top) for place, one in enumerate(took, first)]
     drawn += [
         _LINE.format(name, wide, TALL - _height(value, top), TALL - _height(value, top))
         for name, value in (("median", middle), ("high", high))

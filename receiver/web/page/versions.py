@@ -169,7 +169,7 @@ def _choices(app: AppVersions, channel: AppChannel) -> Mapping[str, str]:
     The image that it has and the one that it had before are not among them.
     """
     before = channel.before
-    without = {f"{channel.repository}:{channel.tag}"}
+    without = {channel.image}
     if before is not None:
         without.add(f"{before.repository}:{before.tag}")
     found: dict[str, str] = {}

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from receiver.ledger.stats import Day, Took
 from receiver.timestamps import duration
-from receiver.web.page.charts import PARTS, TALL, WIDE, chart_of_days, chart_of_times
+from receiver.web.page.charts import (
+    FEWEST,
+    PARTS,
+    STEP,
+    TALL,
+    WIDE,
+    chart_of_days,
+    chart_of_times,
+)
 
 MANY = st.integers(0, 10**6)
 DAYS = st.lists(
@@ -82,11 +90,14 @@ def test_times_are_drawn_within_their_frame(times: list[Took]) -> None:
         assert "<script>" not in chart.picture
 
 
-def test_the_newest_is_on_the_right() -> None:
+def test_the_newest_is_on_the_right_and_few_are_not_drawn_as_blocks() -> None:
     chart = chart_of_times(took(100, 50))
 
     assert chart is not None
     assert [bar["height"] for bar in bars(chart.picture)] == ["50", "100"]
+    end = (FEWEST - 1) * STEP
+    assert [int(bar["x"]) for bar in bars(chart.picture)] == [end - STEP, end]
+    assert f'viewBox="0 0 {end + WIDE} {TALL}"' in chart.picture
 
 
 def test_a_slow_version_does_not_flatten_the_others_and_is_named() -> None:
