@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import socket
+import textwrap
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -349,4 +350,4 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     head = click.style(f"{finding.health.value:4}", fg=color)
     click.echo(masking(f"{head}  {finding.what}: {finding.found}"))
     if finding.hint:
-        click.echo(masking(f"      {finding.hint}"))
+        click.echo(masking(textwrap.indent(finding.hint, " " * 6)))

@@ -150,7 +150,7 @@ def _awaited_of(query: DeliveriesQuery, image: ImageReference | None) -> Awaited
         return None
     alone = DeliveriesQuery(image=query.image, digest=query.digest, wait=seconds)
     if image is None or query != alone:
-        raise BadRequest("`wait` goes with `image`, and perhaps `digest`, alone")
+        raise BadRequest("`wait` needs `image`, and allows no other filter but `digest`")
     return Awaited(image, digest, seconds)
 
 
@@ -195,6 +195,11 @@ async def push_image(service: Service, request: Request, body: PushRequest) -> R
     return json_response(row, 202 if recorded.registrations else 200)
 
 
+def _no_delivery(identity: str) -> Response:
+    sentence = f"there is no delivery {identity}: check the id, or it was purged by age"
+    return problem(ProblemCode.DELIVERY_NOT_FOUND, sentence)
+
+
 @api(
     "GET /api/deliveries/{id}", Group.DELIVERIES,
     returns(DeliveryDetail, "The push, the rule, each request, and what to do now."),
@@ -207,7 +212,7 @@ async def get_delivery(service: Service, request: Request) -> Response:
     identity = plain(request.path_params["id"])
     row = await service.ledger.read(lambda tx: delivery_detail(tx, identity))
     if row is None or limit_of(request) not in {None, row.repository}:
-        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
+        return _no_delivery(identity)
     return json_response(row)
 
 
@@ -231,7 +236,7 @@ async def replay_delivery(service: Service, request: Request) -> Response:
     if row is not None and only in {None, row.repository}:
         replayed = (await service.manual.replay([identity], source_of(request))).replayed
     if not replayed:
-        return problem(ProblemCode.DELIVERY_NOT_FOUND, f"there is no delivery {identity}")
+        return _no_delivery(identity)
     return json_response(replayed[0], 202)
 
 

@@ -518,6 +518,8 @@ def test_the_newest_tag_must_be_for_amd64(commands: Commands, hub: DockerHubSand
     assert (image["health"], image["found"]) == ("fail", "not_amd64")
     assert "--platform linux/amd64" in image["hint"]
     assert code == 1
+    shown = commands.run("doctor").stdout.partition("not_amd64\n")[2].splitlines()
+    assert all(line.startswith(" " * 6) for line in shown[:3]), shown  # each line of the hint
 
 
 def test_the_newest_tag_must_be_pullable(commands: Commands, hub: DockerHubSandbox) -> None:

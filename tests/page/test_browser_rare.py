@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.calls import Fault
+from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.support.approvals import PUSHED, link_to, registration_of
 from tests.support.browser import kept, needs_chromium, sign_in
