@@ -34,7 +34,7 @@ from receiver.upkeep.health import Code, Condition, HealthCheck, take_snapshot
 from receiver.upkeep.links import LinkUses, RefusedLinks
 from receiver.upkeep.notify import NotificationSender
 from receiver.upkeep.operations import Manual
-from receiver.upkeep.promotion import MoveReader, RecentLooks
+from receiver.upkeep.promotion import MoveReader
 from receiver.upkeep.purge import Purge
 from receiver.upkeep.replay import read_rules_again
 from receiver.upkeep.trials import TrialSweep
@@ -76,7 +76,7 @@ class Service:
         self._and_then = settled
         self.worker = Worker(ledger, current, client, preflight, settled=self._settled)
         wake = self.worker.wake
-        self._looks = RecentLooks(client)
+        self.moves = MoveReader(ledger, current, client)
         self.drift = Drift(ledger, current, client, wake)
         self.catch_up = CatchUp(ledger, current, preflight.hub, wake, compare=self.drift.compare)
         self.purge = Purge(ledger, current)
@@ -92,11 +92,6 @@ class Service:
     def settings(self) -> Settings:
         """The active settings."""
         return self.current.settings
-
-    @property
-    def moves(self) -> MoveReader:
-        """What reads the changes that moves of channels make, by the active settings."""
-        return MoveReader(self.ledger, self.client, self.settings, self._looks)
 
     def _settled(self, claimed: Claimed, result: Result) -> None:
         self.waiting.wake(claimed.image)

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from receiver.config.settings import Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.listing import running_in
 from receiver.edgegap.plans import Rejected, plan_update
@@ -92,93 +92,88 @@ class Asked(msgspec.Struct, frozen=True):
     held_back: tuple[HeldBack, ...] = ()
 
 
-class RecentLooks:
-    """Channels as Edgegap returned them, each at most once in some seconds.
-
-    The page of an approval is open to chat programs, each of which reads it for a preview.
-    """
-
-    def __init__(self, client: EdgegapClient) -> None:
-        self._client = client
-        self._looks: dict[tuple[str, str], tuple[float, asyncio.Task[Answer]]] = {}
-
-    async def look(self, app: str, channel: str) -> Answer:
-        """Return the response to a GET of the channel, which goes on if this is cancelled."""
-        now, known = time.monotonic(), self._looks.get((app, channel))
-        if known is None or now - known[0] >= FRESH_SECONDS:
-            known = now, asyncio.create_task(self._client.look(app, channel))
-            self._looks[app, channel] = known
-        return await asyncio.shield(known[1])
-
-
-class MoveReader(msgspec.Struct, frozen=True):
+class MoveReader:
     """Reads what moves would change: from the ledger, and from the channel at Edgegap."""
 
-    ledger: Ledger
-    client: EdgegapClient
-    settings: Settings
-    recent: RecentLooks
+    def __init__(self, ledger: Ledger, current: LiveSettings, client: EdgegapClient) -> None:
+        self._ledger = ledger
+        self._current = current
+        self._client = client
+        self._looks: dict[tuple[str, str], tuple[float, asyncio.Task[Answer]]] = {}
 
     async def promotion(
         self, channel: tuple[str, str], *, to: str | None, from_channel: str | None
     ) -> ProposedMove:
         """Return what a promotion would change; raises ChannelNotMoved if it cannot be done."""
-        rules = self.settings.rules
+        rules = self._current.settings.rules
 
         def read(tx: Tx) -> tuple[Approvable, str, ProposedMove]:
             move = promotion(tx, rules, *channel, to=to, from_channel=from_channel)
             return move, rule_to_move(tx, rules, *channel, move.image), proposed_move(tx, move)
 
-        move, rule, proposed = await self.ledger.read(read)
-        look = await self.client.look(*channel)
+        move, rule, proposed = await self._ledger.read(read)
+        look = await self._client.look(*channel)
         proposed = await self._with_changes(proposed, move, rule, look)
-        running = running_in(await self.client.deployments(*channel))
-        return msgspec.structs.replace(proposed, running=running)
+        running = running_in(await self._client.deployments(*channel))
+        return replace(proposed, running=running)
 
     async def asked(self, move: Approvable) -> Asked:
         """Return what approving this move would do."""
+        settings = self._current.settings
 
         def read(tx: Tx) -> tuple[Asked, str | None]:
             asked = Asked(proposed_move(tx, move), approval_of(tx, move))
             waits = waiting_for_approval(tx, move)
             if waits is None:
                 return asked, None
-            stays, held = why_it_stays(tx, self.settings, waits), held_back_of(tx, waits)
+            stays, held = why_it_stays(tx, settings, waits), held_back_of(tx, waits)
             asked = replace(asked, waits=not stays, stays=stays, held_back=held)
             return asked, rule_of(tx, waits)
 
-        asked, rule = await self.ledger.read(read)
+        asked, rule = await self._ledger.read(read)
         if rule is None or asked.approval is not None:
             return asked
         proposed = asked.move
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                look = await self.recent.look(move.app, move.channel)
+                look = await self._recent_look(move.app, move.channel)
                 proposed = await self._with_changes(proposed, move, rule, look)
         except TimeoutError:
-            proposed = msgspec.structs.replace(proposed, notes=(NOT_READ,))
+            proposed = replace(proposed, notes=(NOT_READ,))
         return replace(asked, move=proposed)
+
+    async def _recent_look(self, app: str, channel: str) -> Answer:
+        """Return the channel at Edgegap, asked at most once in some seconds.
+
+        The page of an approval is open to chat programs, each of which reads it for a preview. The
+        request goes on if this is cancelled.
+        """
+        now, known = time.monotonic(), self._looks.get((app, channel))
+        if known is None or now - known[0] >= FRESH_SECONDS:
+            known = now, asyncio.create_task(self._client.look(app, channel))
+            self._looks[app, channel] = known
+        return await asyncio.shield(known[1])
 
     async def _with_changes(
         self, proposed: ProposedMove, move: Approvable, rule: str, look: Answer
     ) -> ProposedMove:
         """Add what the move changes: by the plan of the attempt that makes it."""
-        by = self.settings.rule_named(rule)
+        settings = self._current.settings
+        by = settings.rule_named(rule)
         if by is None or look.says(HTTPStatus.NOT_FOUND):
             return proposed  # it will be parked, or the channel is created
         if not look.ok or look.body is None:
-            return msgspec.structs.replace(proposed, notes=(NOT_READ,))
-        api_token = self.settings.edgegap_token
-        wanted = by.wanted(move.app, move.channel, move.image, api_token)
+            return replace(proposed, notes=(NOT_READ,))
+        wanted = by.wanted(move.app, move.channel, move.image, settings.edgegap_token)
         plan = plan_update(wanted, look.body, resend=True)
         if isinstance(plan, Rejected):
             why = f"the move would be parked: {plan.sentence}"
-            return msgspec.structs.replace(proposed, notes=(why, *plan.notes))
-        sent = await self.ledger.read(lambda tx: sent_to(tx, move.app, move.channel))
-        known, keys = None if sent is None else sent.settings, self.settings.secret_keys
+            return replace(proposed, notes=(why, *plan.notes))
+        sent = await self._ledger.read(lambda tx: sent_to(tx, move.app, move.channel))
+        known, keys = None if sent is None else sent.settings, settings.secret_keys
         found = changes(plan.body, look.body, keys, known=known, profiles=by.pull_profiles)
         changed = tuple(one for one in found if one.name not in SHOWN_ANYWAY)
-        return msgspec.structs.replace(proposed, differences=changed, notes=plan.notes)
+        return replace(proposed, differences=changed, notes=plan.notes)
 
 
 class Approved(msgspec.Struct, frozen=True):
