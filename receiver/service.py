@@ -223,7 +223,7 @@ async def running(
         await service.read_rules_again()
         metrics.config_in_force()
         try:
-            service.refused_links.start()
+            service.refused_links.background.start()
             service.link_uses.background.start()
             await service.worker.start()
             if catching_up:

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from secrets import token_hex
+from typing import Generic, TypeVar
 
 from receiver import metrics
 from receiver.errors import BadLink, LedgerError
@@ -19,10 +20,13 @@ from receiver.ledger.links import (
     known_keys,
     use_links,
 )
+from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
 from receiver.periodic import PeriodicTask
 from receiver.secret import Secret
 from receiver.signing import LinkFault
+
+K = TypeVar("K")
 
 EVERY_SECONDS = 60.0
 APART_SECONDS = 1.0
@@ -36,15 +40,55 @@ for _reason in LinkFault:  # present from the start, so that an increase is visi
 log = get_logger()
 
 
-class LinkUses:
+class _Counts(Generic[K]):
+    """Counts in memory; the ledger gets them once a second at most.
+
+    Requests from unknown senders therefore do not cause a disk write each.
+    """
+
+    def __init__(
+        self, ledger: Ledger, write: Callable[[Tx, Counter[K]], None], *, fault: str
+    ) -> None:
+        self.background = PeriodicTask(self._once, every=lambda: None, fault=fault)
+        self._ledger = ledger
+        self._write = write
+        self._counts: Counter[K] = Counter()
+
+    def _count(self, one: K) -> None:
+        self._counts[one] += 1
+        self.background.wake()
+
+    async def flush(self) -> None:
+        """Write the counts. Raises LedgerError; the counts are then kept."""
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        try:
+            await self._ledger.write(lambda tx: self._write(tx, counts))
+        except LedgerError:
+            self._counts.update(counts)
+            raise
+
+    async def stop(self) -> None:
+        """Write the remaining counts, and stop."""
+        await self.background.stop()
+        with suppress(LedgerError):
+            await self.flush()
+
+    async def _once(self) -> None:
+        await self.flush()
+        await asyncio.sleep(APART_SECONDS)
+
+
+class LinkUses(_Counts[tuple[str, str]]):
     """Records the uses of links; `keys` are the fingerprints of the secret keys, in their order."""
 
     def __init__(self, ledger: Ledger) -> None:
+        super().__init__(
+            ledger, lambda tx, used: use_links(tx, sorted(used)), fault="link_uses_fault"
+        )
         self.keys: Sequence[str] = ()
-        self.background = PeriodicTask(self._once, every=lambda: None, fault="link_uses_fault")
-        self._ledger = ledger
         self._noted: dict[tuple[str, str], float] = {}
-        self._used: set[tuple[str, str]] = set()
 
     def note(self, repository: str, key: int) -> None:
         """Record a use of the repository's link; `key` is the index of the key in `keys`."""
@@ -53,73 +97,20 @@ class LinkUses:
         use, now = (repository, self.keys[key]), time.monotonic()
         if now - self._noted.get(use, float("-inf")) >= EVERY_SECONDS:
             self._noted[use] = now
-            self._used.add(use)
-            self.background.wake()
-
-    async def stop(self) -> None:
-        """Write the remaining uses, and stop."""
-        await self.background.stop()
-        with suppress(LedgerError):
-            await self._flush()
-
-    async def _flush(self) -> None:
-        used, self._used = self._used, set()
-        if not used:
-            return
-        try:
-            await self._ledger.write(lambda tx: use_links(tx, sorted(used)))
-        except LedgerError:
-            self._used |= used
-            raise
-
-    async def _once(self) -> None:
-        await self._flush()
-        await asyncio.sleep(APART_SECONDS)
+            self._count(use)
 
 
-class RefusedLinks:
-    """Counts the requests that the webhook endpoint refuses, in memory.
-
-    They are written to the ledger once a second at most, so that requests from unknown senders do
-    not cause a disk write each.
-    """
+class RefusedLinks(_Counts[tuple[LinkFault, str | None]]):
+    """Counts the requests that the webhook endpoint refuses."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._counts: Counter[tuple[LinkFault, str | None]] = Counter()
-        self._background = PeriodicTask(self._once, every=lambda: None, fault="refused_links_fault")
+        super().__init__(ledger, count_refused_links, fault="refused_links_fault")
 
     def count(self, error: BadLink) -> None:
         """Count a request; the count is written to the ledger soon."""
         reason = LinkFault(error.reason)
         metrics.links_refused.labels(reason.value).inc()
-        self._counts[reason, error.repository] += 1
-        self._background.wake()
-
-    async def flush(self) -> None:
-        """Write the counts. Raises LedgerError; the counts are then kept."""
-        counts, self._counts = self._counts, Counter()
-        if not counts:
-            return
-        try:
-            await self._ledger.write(lambda tx: count_refused_links(tx, counts))
-        except LedgerError:
-            self._counts.update(counts)
-            raise
-
-    def start(self) -> None:
-        """Start writing in the background."""
-        self._background.start()
-
-    async def stop(self) -> None:
-        """Write the remaining counts, and stop."""
-        await self._background.stop()
-        with suppress(LedgerError):
-            await self.flush()
-
-    async def _once(self) -> None:
-        await self.flush()
-        await asyncio.sleep(APART_SECONDS)
+        self._count((reason, error.repository))
 
 
 async def adopt(

@@ -180,7 +180,7 @@ def test_strangers_do_not_have_the_disk_written_for_each_request(tmp_path: Path)
 
     async def flood() -> None:
         refused = RefusedLinks(ledger)
-        refused.start()
+        refused.background.start()
         for _ in range(5000):
             refused.count(BadLink(LinkFault.MALFORMED, "not a token of ours"))
             await asyncio.sleep(0)
