@@ -32,7 +32,7 @@ from receiver.rules.rule import Rule
 from receiver.timestamps import Time
 from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.channels import pause_repository
-from receiver.upkeep.replay import ReplayedDeliveries, replay_selected, selected
+from receiver.upkeep.replay import Replayed, ReplayedDeliveries, replay_selected, selected
 
 PATIENCE_SECONDS = 5.0
 MOST_NAMED = 20
@@ -181,15 +181,13 @@ class Manual(msgspec.Struct, frozen=True):
         rules = self.current.settings.rules
         await self.ledger.write(probe_now)  # a person may have fixed the cause, such as the token
         chosen = await self.ledger.read(lambda tx: selected(tx, ids, parked=parked, since=since))
-        parts = [
-            await self.ledger.write(
-                partial(replay_selected, rules=rules, chosen={one: chosen[one] for one in some})
-            )
-            for some in _in_parts(list(chosen))
-        ]
+        found: dict[str, Replayed | None] = {}
+        for some in _in_parts(list(chosen)):
+            part = {one: chosen[one] for one in some}
+            found |= await self.ledger.write(partial(replay_selected, rules=rules, chosen=part))
         done = ReplayedDeliveries(
-            tuple(one for part in parts for one in part.replayed),
-            tuple(one for part in parts for one in part.missing),
+            tuple(one for one in found.values() if one is not None),
+            tuple(identity for identity, one in found.items() if one is None),
         )
         self.forget()
         if done.replayed:

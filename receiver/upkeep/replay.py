@@ -107,10 +107,7 @@ def replay(
     if requested is not None:
         if not asked_for and requested.state is State.DONE:
             return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
-        again = _request_again(tx, rules, pushed, requested, by_person=True)
-        return Replayed(
-            delivery, pushed.verdict, pushed.reason, again.sentence, again.registrations
-        )
+        return _request_again(tx, rules, pushed, requested, by_person=True)
     rule_again(tx, delivery, ruling)
     matches, sentence = ruling.matches, ruling.sentence
     if not asked_for:
@@ -138,13 +135,9 @@ def selected(tx: Tx, ids: Iterable[str], *, parked: bool, since: int | None) -> 
 
 def replay_selected(
     tx: Tx, rules: Sequence[Rule], chosen: Mapping[str, bool]
-) -> ReplayedDeliveries:
-    """Replay deliveries, each with whether a person named it."""
-    found = {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
-    return ReplayedDeliveries(
-        replayed=tuple(one for one in found.values() if one is not None),
-        missing=tuple(identity for identity, one in found.items() if one is None),
-    )
+) -> dict[str, Replayed | None]:
+    """Replay deliveries, each with whether a person named it; None for those that do not exist."""
+    return {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
 
 
 def read_rules_again(
@@ -196,8 +189,7 @@ def _replay_changed(
     if requested is not None:
         for identity in astray:
             requeue(tx, identity)  # the worker parks what no rule does any more
-        again = _request_again(tx, rules, pushed, requested, by_person=False)
-        return Replayed(delivery, pushed.verdict, None, again.sentence, again.registrations)
+        return _request_again(tx, rules, pushed, requested, by_person=False)
     rule_again(tx, delivery, ruling)
     others = {
         (one.app, one.version)
@@ -284,13 +276,6 @@ def _push(of: ReportedPush) -> Push:
     return Push(of.repository, of.tag, of.media_type, of.pusher, of.pushed_at)
 
 
-class _Again(msgspec.Struct, frozen=True):
-    """The registrations that are tried again, and why what was requested is not, if so."""
-
-    registrations: tuple[str, ...]
-    sentence: str
-
-
 def _requested_by(tx: Tx, pushed: ReportedPush, ruling: Decision) -> Registration | None:
     """Return the move or the trial that this delivery requested, None if it is a push.
 
@@ -317,30 +302,31 @@ def _is_last_order(tx: Tx, one: Registration) -> bool:
 
 def _request_again(
     tx: Tx, rules: Sequence[Rule], pushed: ReportedPush, one: Registration, *, by_person: bool
-) -> _Again:
+) -> Replayed:
     """Do what was requested once more, and try again what is parked of what followed from it.
 
     A move that is not the last one requested of its channel would undo what was requested since.
     """
+    sentence = pushed.sentence
     followed = queries.registrations_of(tx, [pushed.id]).get(pushed.id, ())
     parked = [other.id for other in followed if other.state is State.PARKED and other.id != one.id]
     for identity in parked:
         requeue(tx, identity)
     if one.mode is Mode.TRIAL:
-        opened = _try_again(tx, rules, pushed, one, by_person=by_person)
-        return _Again((opened, *parked), pushed.sentence)
-    if not _is_last_order(tx, one):
-        why = OVER.format(app=one.app, channel=one.version, tag=one.tag)
+        again = [_try_again(tx, rules, pushed, one, by_person=by_person)]
+    elif _is_last_order(tx, one):
+        able = rules_moving(rules, one.app, one.version, one.repository)
+        no_later = newest_known(tx, one.app, one.version)  # no push so far is later than this time
+        opened = _open(tx, able, pushed, one, push_time=no_later, by_person=by_person)
+        if opened != one.id:
+            learn(tx, opened, pushed.digest, overwritten=False)
+            order_instead(tx, one.app, one.version, registration=opened, before=one.id)
+        again = [opened]
+    else:
+        again, sentence = [], OVER.format(app=one.app, channel=one.version, tag=one.tag)
         if one.state is State.PARKED:
-            supersede(tx, one.id, why)
-        return _Again(tuple(parked), why)
-    able = rules_moving(rules, one.app, one.version, one.repository)
-    no_later = newest_known(tx, one.app, one.version)  # no push so far is later than this time
-    opened = _open(tx, able, pushed, one, push_time=no_later, by_person=by_person)
-    if opened != one.id:
-        learn(tx, opened, pushed.digest, overwritten=False)
-        order_instead(tx, one.app, one.version, registration=opened, before=one.id)
-    return _Again((opened, *parked), pushed.sentence)
+            supersede(tx, one.id, sentence)
+    return Replayed(pushed.id, pushed.verdict, pushed.reason, sentence, (*again, *parked))
 
 
 def _try_again(

@@ -30,10 +30,10 @@ def deliveries(ledger: Ledger) -> dict[str, str]:
 
 
 def replayed(ledger: Ledger, *ids: str, since: int | None = None) -> dict[str, Replayed]:
-    def replay(tx: Tx) -> tuple[Replayed, ...]:
-        return replay_selected(tx, [RULE], selected(tx, ids, parked=False, since=since)).replayed
+    def replay(tx: Tx) -> dict[str, Replayed | None]:
+        return replay_selected(tx, [RULE], selected(tx, ids, parked=False, since=since))
 
-    return {one.delivery: one for one in write(ledger, replay)}
+    return {one.delivery: one for one in write(ledger, replay).values() if one is not None}
 
 
 def test_replaying_all_since_a_time_leaves_what_was_deleted(
