@@ -142,9 +142,9 @@ class Service:
         `before` are the rules that it replaces in this process.
         """
         rules = self.settings.rules
-        replayed = await self.ledger.write(lambda tx: read_rules_again(tx, rules, before=before))
-        if replayed:
-            log.info("rules_read_again", deliveries=[replay.delivery for replay in replayed])
+        deliveries = await self.ledger.write(lambda tx: read_rules_again(tx, rules, before=before))
+        if deliveries:
+            log.info("rules_read_again", deliveries=deliveries)
 
     async def adopt_keys(self) -> None:
         """Store which secret keys are in use; warn if existing links were made with other keys."""

@@ -121,7 +121,8 @@ def replay(
     opened = _open_again(tx, pushed, matches, by_person=True, asked_for=asked_for)
     if opened:
         _supersede_others(tx, delivery, opened)
-    return Replayed(delivery, ruling.verdict, _word(ruling.reason), sentence, opened)
+    reason = None if ruling.reason is None else ReasonWord(ruling.reason.value)
+    return Replayed(delivery, ruling.verdict, reason, sentence, opened)
 
 
 def selected(tx: Tx, ids: Iterable[str], *, parked: bool, since: int | None) -> dict[str, bool]:
@@ -140,9 +141,7 @@ def replay_selected(
     return {one: replay(tx, rules, one, asked_for=named) for one, named in chosen.items()}
 
 
-def read_rules_again(
-    tx: Tx, rules: Sequence[Rule], *, before: Sequence[Rule] = ()
-) -> list[Replayed]:
+def read_rules_again(tx: Tx, rules: Sequence[Rule], *, before: Sequence[Rule] = ()) -> list[str]:
     """At start and after a reload: queue again what a change of the configuration may have fixed.
 
     These are the parked registrations whose reason the configuration can resolve, and the waiting
@@ -150,13 +149,13 @@ def read_rules_again(
     A move or a trial whose rule was renamed goes on under the rule's new name. Moves that wait for
     a trial or an approval are decided again. `before` are the rules that a reload replaces: with
     replicas, only a [rule.trial] that it removed ends trials that are to come, because a replica
-    may have started with a file that has none yet.
+    may have started with a file that has none yet. Returns the ids of the deliveries.
     """
     named = {rule.name: rule for rule in rules}
     tried = {rule.name for rule in before if rule.trial is not None}
     fixable = {reason.value for reason, explained in REASONS.items() if explained.by_config}
     astray: dict[str, list[str]] = {}
-    again: list[Replayed] = []
+    again: list[str] = []
     for one in queries.unfinished_registrations(tx):
         otherwise = _says_otherwise(one, named) and not _succeeded(tx, one, rules)
         if one.mode is Mode.CREATE and not otherwise:
@@ -171,14 +170,14 @@ def read_rules_again(
             astray.setdefault(one.delivery_id, []).append(one.id)
             continue
         requeue(tx, one.id)
-        again.append(Replayed(one.delivery_id, Verdict.ACCEPTED, None, "", (one.id,)))
+        again.append(one.delivery_id)
     decide_again(tx)
-    return again + [_replay_changed(tx, rules, *one) for one in astray.items()]
+    for delivery, registrations in astray.items():
+        _replay_changed(tx, rules, delivery, registrations)
+    return [*again, *astray]
 
 
-def _replay_changed(
-    tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[str]
-) -> Replayed:
+def _replay_changed(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequence[str]) -> None:
     """Apply the current rules to a push in place of these registrations.
 
     Its other registrations are not changed: their versions may have been deleted on purpose.
@@ -189,7 +188,8 @@ def _replay_changed(
     if requested is not None:
         for identity in astray:
             requeue(tx, identity)  # the worker parks what no rule does any more
-        return _request_again(tx, rules, pushed, requested, by_person=False)
+        _request_again(tx, rules, pushed, requested, by_person=False)
+        return
     rule_again(tx, delivery, ruling)
     others = {
         (one.app, one.version)
@@ -203,11 +203,6 @@ def _replay_changed(
     else:  # no rule matches any more: the worker parks the registrations now
         for identity in astray:
             requeue(tx, identity)
-    return Replayed(delivery, ruling.verdict, _word(ruling.reason), ruling.sentence, opened)
-
-
-def _word(reason: Reason | None) -> ReasonWord | None:
-    return None if reason is None else ReasonWord(reason.value)
 
 
 def _open_again(
