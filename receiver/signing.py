@@ -78,12 +78,12 @@ def what_to_do(fault: LinkFault, repository: str | None) -> str:
     return _WHAT_TO_DO[fault].format(repository=repository or "GROUP/PROJECT")
 
 
-def _serializer(keys: Sequence[str], salt: bytes) -> URLSafeSerializer:
+def serializer_of(keys: Sequence[str], salt: bytes) -> URLSafeSerializer:
     """Return what signs with the last of the keys, and verifies with all of them."""
     return URLSafeSerializer(list(keys), salt=salt, signer_kwargs={"digest_method": hashlib.sha256})
 
 
-def _content(serializer: URLSafeSerializer, token: str, longest: int) -> Any:
+def content_of(serializer: URLSafeSerializer, token: str, longest: int) -> Any:
     """Return what was signed; None if it is too long, or was not signed by us."""
     if len(token) > longest or not token.isascii():
         return None
@@ -106,11 +106,11 @@ class LinkSigner:
         numbers: Mapping[str, int],
         repositories: Collection[str] = (),
     ) -> None:
-        self._serializer = _serializer(keys, LINK_SALT)
+        self._serializer = serializer_of(keys, LINK_SALT)
         self._challenger = Signer(list(keys), salt=CHALLENGE_SALT, digest_method=hashlib.sha256)
         self._prover = Signer(list(keys), salt=PROOF_SALT, digest_method=hashlib.sha256)
         self._numbers = dict(numbers)
-        self._by_key = [_serializer([key], LINK_SALT) for key in keys]
+        self._by_key = [serializer_of([key], LINK_SALT) for key in keys]
         self._known: dict[str, tuple[str, int]] = {}
         self._payloads = {
             repository: self.token(repository).rpartition(".")[0]
@@ -258,7 +258,7 @@ class ApiTokenSigner:
     """Signs and reads API tokens; keys oldest first, as for links."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._serializer = _serializer(keys, API_SALT)
+        self._serializer = serializer_of(keys, API_SALT)
 
     def sign(self, token: ApiToken) -> str:
         """Return the token as text for the Authorization header."""
@@ -269,7 +269,7 @@ class ApiTokenSigner:
 
         `now` in epoch seconds. Revocations are in the ledger.
         """
-        match _content(self._serializer, text, LONGEST_API_TOKEN):
+        match content_of(self._serializer, text, LONGEST_API_TOKEN):
             case ["api", str(identity), int(expires_at), str() | None as repository] if (
                 now < expires_at
             ):
@@ -306,7 +306,7 @@ class ApprovalSigner:
     """Signs and reads the tokens; keys oldest first, as for links to Docker Hub."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._serializer = _serializer(keys, APPROVAL_SALT)
+        self._serializer = serializer_of(keys, APPROVAL_SALT)
 
     def link(self, public_url: str, token: ApprovalToken) -> str:
         """Return the whole URL to send."""
@@ -321,7 +321,7 @@ class ApprovalSigner:
 
     def read(self, text: str) -> ApprovalToken | None:
         """Return the content of a token, expired or not; None if we did not sign it."""
-        match _content(self._serializer, text, LONGEST_APPROVAL):
+        match content_of(self._serializer, text, LONGEST_APPROVAL):
             case [
                 str(app),
                 str(channel),

@@ -5,10 +5,10 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from secrets import token_bytes, token_urlsafe
-from typing import cast
 
 import msgspec
-from itsdangerous import BadData, URLSafeSerializer
+
+from receiver.signing import content_of, serializer_of
 
 SESSION_SALT = b"receiver.session"
 SESSION_SECONDS = 12 * 60 * 60
@@ -75,9 +75,7 @@ class Sessions:
 
     def __init__(self, keys: Sequence[str], password: str) -> None:
         salt = SESSION_SALT + b":" + hashlib.sha256(password.encode()).digest()
-        self._serializer = URLSafeSerializer(
-            list(keys), salt=salt, signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        self._serializer = serializer_of(keys, salt)
 
     def begin(self, now: int) -> tuple[str, Session]:
         """Return the cookie of a new session, and the session."""
@@ -101,7 +99,7 @@ class Sessions:
 
     def read_ids(self, cookie: str, now: int) -> list[str]:
         """Return the ids of a browser's last sessions; none if the cookie is invalid or expired."""
-        match self._payload(cookie, LONGEST):
+        match content_of(self._serializer, cookie, LONGEST):
             case ["earlier", list(sessions), int(expires_at)] if now < expires_at:
                 return [str(one) for one in sessions]
             case _:
@@ -114,7 +112,7 @@ class Sessions:
 
     def read_form(self, text: str, now: int) -> tuple[str, dict[str, str]] | None:
         """Return the path and the fields of a kept form; None if it is invalid or too old."""
-        match self._payload(text, LONGEST_KEPT_FORM):
+        match content_of(self._serializer, text, LONGEST_KEPT_FORM):
             case ["form", str(path), dict(form), int(expires_at)] if now < expires_at:
                 return path, {str(name): str(value) for name, value in form.items()}
             case _:
@@ -132,16 +130,8 @@ class Sessions:
         session = Session(token_urlsafe(24), expires_at)
         return str(self._serializer.dumps([kind, session.csrf, expires_at])), session
 
-    def _payload(self, text: str, longest: int) -> object:
-        if len(text) > longest or not text.isascii():
-            return None
-        try:
-            return cast("object", self._serializer.loads(text))
-        except (BadData, ValueError, RecursionError):
-            return None
-
     def _read(self, expected: str, cookie: str, now: int, *, longer: int = 0) -> Session | None:
-        match self._payload(cookie, LONGEST):
+        match content_of(self._serializer, cookie, LONGEST):
             case [str(kind), str(csrf), int(expires_at)] if kind == expected:
                 # A session that ends too late began while the clock was wrong.
                 valid = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS + longer
