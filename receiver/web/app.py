@@ -36,7 +36,7 @@ from receiver.web.operations import operations
 from receiver.web.page.auth import failure, is_of_a_browser, wants_html
 from receiver.web.page.rendering import fault_page
 from receiver.web.page.routes import page_routes
-from receiver.web.versions import VersionsView
+from receiver.web.versions import VersionLists
 from receiver.web.webhook import Hooks, not_found
 
 _SLASHES = re.compile("//+")
@@ -69,7 +69,7 @@ def create_app(
         lifespan=lambda app: _lifespan(app, settings, ledger, environ=environ, settled=settled),
     )
     app.router.redirect_slashes = False
-    app.state.failure, app.state.shelf = None, VersionsView()
+    app.state.failure, app.state.lists = None, VersionLists()
     app.state.checks = ChecksRun(os.environ if environ is None else environ)
     return app
 
@@ -121,7 +121,7 @@ class _App(Starlette):
                 await self._hooks.note_stray(Request(scope, receive))
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
-            self.state.shelf.lists.expire()  # the page then shows changes by the API and commands
+            self.state.lists.expire()  # the page then shows changes by the API and commands
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a person or a program, with the address that a proxy reports."""
@@ -162,7 +162,7 @@ async def _lifespan(
             try:
                 yield
             finally:
-                await app.state.shelf.lists.stop()
+                await app.state.lists.stop()
                 await app.state.checks.stop()
     except ReceiverError as error:
         app.state.failure = error

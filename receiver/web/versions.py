@@ -252,24 +252,6 @@ class AppVersions(msgspec.Struct, frozen=True):
     ]
 
 
-class VersionsView:
-    """The versions of each app, from Edgegap's lists and the ledger."""
-
-    def __init__(self) -> None:
-        self.lists = VersionLists()
-
-    async def of(self, service: Service, app: str) -> AppVersions:
-        """Return an app's versions and channels; waits for Edgegap's list."""
-        return await _view(service, app, await self.lists.fresh(service, app))
-
-    async def of_all(self, service: Service, apps: Sequence[str]) -> list[AppVersions]:
-        """Return the versions of several apps, with the lists as they were last read.
-
-        The page's revision was made just before: it began to read those that are old.
-        """
-        return [await _view(service, app, self.lists.known(app)) for app in apps]
-
-
 class KnownVersions(msgspec.Struct, frozen=True):
     """What the ledger knows of an app's targets that exist; `tried` in milliseconds."""
 
@@ -284,6 +266,15 @@ class KnownVersions(msgspec.Struct, frozen=True):
     def origin(self, target: Target | None) -> Origin:
         """Return the newest push of a target, as far as the ledger has it."""
         return self.origins.get(target.registration, Origin()) if target else Origin()
+
+
+async def all_versions(service: Service, request: Request) -> list[AppVersions]:
+    """Return the versions of each app that rules name, with the lists as they were last read.
+
+    The page's revision was made just before: it began to read those that are old.
+    """
+    lists = lists_of(request)
+    return [await _view(service, app, lists.known(app)) for app in apps_of(service)]
 
 
 async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
@@ -390,10 +381,10 @@ def _text(body: Body, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def shelf_of(request: Request) -> VersionsView:
-    """Return the view of the application, which caches Edgegap's lists."""
-    shelf: VersionsView = request.app.state.shelf
-    return shelf
+def lists_of(request: Request) -> VersionLists:
+    """Return the application's cache of Edgegap's lists."""
+    lists: VersionLists = request.app.state.lists
+    return lists
 
 
 # The operations of the API.
@@ -433,7 +424,8 @@ async def get_versions(service: Service, request: Request, query: AppQuery) -> R
     """List the versions of an app."""
     if query.app not in apps_of(service):
         return no_such_app(service)
-    return json_response(await shelf_of(request).of(service, query.app))
+    listed = await lists_of(request).fresh(service, query.app)
+    return json_response(await _view(service, query.app, listed))
 
 
 @api(

@@ -28,7 +28,7 @@ from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
 from receiver.web.page.flow import Step, flow_of, holds_back
 from receiver.web.page.sessions import Session
 from receiver.web.rules import CheckedImage, ShownRule, checked, shown_rules
-from receiver.web.versions import VersionList, apps_of, shelf_of
+from receiver.web.versions import VersionList, apps_of, lists_of
 
 MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
 
@@ -39,11 +39,11 @@ def overview_page() -> Page:
 
     async def show_overview(service: Service, request: Request, session: Session) -> Response:
         settings, overview = service.settings, await overview_of(service)
-        shelf = shelf_of(request)
+        edgegap = lists_of(request)
         days, took = await service.ledger.read(counts.read)
-        lists = [(app, shelf.lists.known(app)) for app in apps_of(service)]
+        lists = [(app, edgegap.known(app)) for app in apps_of(service)]
         steps = steps_of(overview, settings, lists)
-        shelf.lists.wanted = bool(steps)
+        edgegap.wanted = bool(steps)
         base = settings.public_url or str(request.base_url)
         links = {
             one.repository: service.links.link(base, one.repository)

@@ -28,7 +28,7 @@ from receiver.web.page.overview import overview_page, show_rules
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.sessions import Session
 from receiver.web.page.versions import show_channels, show_diff, show_promotion, show_versions
-from receiver.web.versions import apps_of, shelf_of
+from receiver.web.versions import apps_of, lists_of
 
 COLOURS = {Health.PASS: "good", Health.WARN: "wait", Health.FAIL: "bad"}
 
@@ -59,7 +59,7 @@ def page_routes() -> list[Route]:
 
 async def _health_and_lists(service: Service, request: Request) -> object:
     """Return what else the overview depends on: the problems, and at first Edgegap's lists."""
-    lists = shelf_of(request).lists
+    lists = lists_of(request)
     with suppress(LedgerError):
         await service.refused_links.flush()
     if lists.wanted:
@@ -69,7 +69,7 @@ async def _health_and_lists(service: Service, request: Request) -> object:
 
 async def _lists(service: Service, request: Request) -> object:
     """Return what else the pages with Edgegap's lists depend on; old lists are read again."""
-    lists = shelf_of(request).lists
+    lists = lists_of(request)
     await lists.refresh(service, apps_of(service))
     return lists.revision
 

@@ -20,7 +20,7 @@ from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import failure
 from receiver.web.page.sessions import Session
-from receiver.web.versions import AppChannel, AppVersions, Version, apps_of, shelf_of
+from receiver.web.versions import AppChannel, AppVersions, Version, all_versions, apps_of
 
 WHY_KEPT: Mapping[Retention | None, str] = {
     Retention.BEYOND_KEEP: "beyond `keep`: it will be deleted",
@@ -58,8 +58,7 @@ class Shown(msgspec.Struct, frozen=True):
 async def show_versions(service: Service, request: Request, session: Session) -> Response:
     """Show the versions of each app."""
     channels = set(service.settings.channels())
-    apps = await shelf_of(request).of_all(service, apps_of(service))
-    shown = [shown_app(app, channels) for app in apps]
+    shown = [shown_app(app, channels) for app in await all_versions(service, request)]
     return answer_page(request, session, "versions.html", apps=shown)
 
 
@@ -130,7 +129,7 @@ async def show_channels(service: Service, request: Request, session: Session) ->
     channels = service.settings.channels()
     boards = [
         _board(app, [name for owner, name in channels if owner == app.app], service)
-        for app in await shelf_of(request).of_all(service, apps_of(service))
+        for app in await all_versions(service, request)
     ]
     waiting = [move for board in boards for move in board.app.waiting]
     return answer_page(
