@@ -12,6 +12,7 @@ import socket
 import textwrap
 import time
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -321,11 +322,8 @@ async def _running(settings: Settings) -> Finding | None:
     from receiver.ledger.ledger import Ledger
     from receiver.web.bodies import SettingsHashes
 
-    ledger = Ledger(settings.database_url)
-    try:
+    with closing(Ledger(settings.database_url)) as ledger:
         here = serving_address(ledger) or address(settings.host, settings.port)
-    finally:
-        ledger.close()
     async with http_client(direct=True, base_url=here) as http:
         try:
             server = Server(http, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -326,9 +327,8 @@ async def _prove(settings: Settings, repositories: Sequence[str]) -> bool:
     from receiver.upkeep.connect import NotProven, check_recorded, send_test_push
 
     proven = True
-    ledger = Ledger(settings.database_url)
-    try:
-        async with http_client() as http:
+    async with http_client() as http:
+        with closing(Ledger(settings.database_url)) as ledger:
             for repository in repositories:
                 link = _links(settings).link(settings.public_url or "", repository)
                 try:
@@ -342,6 +342,4 @@ async def _prove(settings: Settings, repositories: Sequence[str]) -> bool:
                     f"{repository}: a test push through {settings.public_url} reached this "
                     f"receiver: delivery {delivery}."
                 )
-    finally:
-        ledger.close()
     return proven

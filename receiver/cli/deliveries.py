@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -105,11 +106,10 @@ def deliveries(
 
     times = {name: text and moment(text) for name, text in (("since", since), ("until", until))}
     wanted = msgspec.convert({**filters, **times, "before": before}, Filter)
-    ledger = _opened()
-    known = before is None or ledger.read_sync(lambda tx: find_push(tx, before)) is not None
-    rows = ledger.read_sync(lambda tx: list_deliveries(tx, wanted))
-    any_rows = rows or ledger.read_sync(lambda tx: list_deliveries(tx, Filter(limit=1)))
-    ledger.close()
+    with closing(_opened()) as ledger:
+        known = before is None or ledger.read_sync(lambda tx: find_push(tx, before)) is not None
+        rows = ledger.read_sync(lambda tx: list_deliveries(tx, wanted))
+        any_rows = rows or ledger.read_sync(lambda tx: list_deliveries(tx, Filter(limit=1)))
     if not known:
         raise CommandError(
             f"there is no delivery {before}; pass a listed ID to --before", NOT_FOUND
@@ -135,9 +135,8 @@ def show(identity: str, as_json: bool) -> None:
     """
     from receiver.ledger.queries import delivery_detail
 
-    ledger = _opened()
-    row = ledger.read_sync(lambda tx: delivery_detail(tx, identity))
-    ledger.close()
+    with closing(_opened()) as ledger:
+        row = ledger.read_sync(lambda tx: delivery_detail(tx, identity))
     if row is None:
         raise CommandError(f"there is no delivery {identity}; see `receiver deliveries`", NOT_FOUND)
     _print(row, as_json=as_json)
@@ -406,14 +405,11 @@ def _wait_for(awaited: Awaited) -> Delivery | None:
     """Return the newest push once it is over, or what is known of it when time is up."""
     from receiver.upkeep.waiting import is_over, newest_push
 
-    ledger = _opened()
-    until = time.monotonic() + awaited.seconds
-    try:
+    with closing(_opened()) as ledger:
+        until = time.monotonic() + awaited.seconds
         while True:
             found = ledger.read_sync(lambda tx: newest_push(tx, awaited))
             left = until - time.monotonic()
             if is_over(found) or left <= 0:
                 return found
             time.sleep(min(left, LOOK_AGAIN_SECONDS))
-    finally:
-        ledger.close()

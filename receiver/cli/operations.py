@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -255,14 +256,11 @@ def _read(settings: Settings, read: Callable[[Tx], T], without: T) -> T:
     """Read the ledger; return `without` if it does not exist yet."""
     from receiver.ledger.ledger import Ledger
 
-    ledger = Ledger(settings.database_url)
-    try:
+    with closing(Ledger(settings.database_url)) as ledger:
         if ledger.path is not None and not ledger.path.exists():
             return without
         ledger.open_readonly()
         return ledger.read_sync(read)
-    finally:
-        ledger.close()
 
 
 async def _record(settings: Settings, missed: list[Push], recorded: list[str]) -> None:

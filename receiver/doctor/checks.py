@@ -8,6 +8,7 @@ import hmac
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -151,24 +152,24 @@ async def examine(
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
-    ledger = Ledger(settings.database_url)
+    with closing(Ledger(settings.database_url)) as ledger:
+        yield _schema(ledger)
+    for danger in dangers(settings, os.environ):
+        yield warned(danger.what, danger.sentence, "deploy/README.md says what each place needs")
+
+
+def _schema(ledger: Ledger) -> Finding:
     try:
         ledger.open_readonly()
     except NoLedger:
-        yield passed("ledger", f"{ledger.path} will be made by `receiver serve`")
+        return passed("ledger", f"{ledger.path} will be made by `receiver serve`")
     except LedgerError as error:
         hint = "Do what it says, or check DATABASE_URL and who may write there"
-        yield failed("ledger", str(error), hint)
-    else:
-        newer = newer_schema(ledger.schema)
-        if newer is None:
-            yield passed("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
-        else:
-            yield warned("ledger", newer, "Upgrade this program to the version that wrote it")
-    finally:
-        ledger.close()
-    for danger in dangers(settings, os.environ):
-        yield warned(danger.what, danger.sentence, "deploy/README.md says what each place needs")
+        return failed("ledger", str(error), hint)
+    newer = newer_schema(ledger.schema)
+    if newer is not None:
+        return warned("ledger", newer, "Upgrade this program to the version that wrote it")
+    return passed("ledger", f"{ledger.path or 'PostgreSQL'} is of this version's schema")
 
 
 async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[Finding]:
@@ -233,14 +234,12 @@ def _unusable(answer: Answer) -> tuple[str, str]:
 async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
     """Return the versions that a push does not copy from: channels, including earlier rules'."""
     moving = moving_versions(settings.rules, app)
-    ledger = Ledger(settings.database_url)
     try:
-        ledger.open_readonly()
-        known = await ledger.read(partial(not_copied, app=app))
+        with closing(Ledger(settings.database_url)) as ledger:
+            ledger.open_readonly()
+            known = await ledger.read(partial(not_copied, app=app))
     except LedgerError:  # no ledger yet, or the ledger's own finding reports the error
         return moving
-    finally:
-        ledger.close()
     return moving | known.channels | known.unproven
 
 
@@ -352,17 +351,15 @@ async def examine_links(settings: Settings) -> AsyncIterator[Finding]:
     def read(tx: Tx) -> tuple[int, list[DeadLink], list[RefusedLink]]:
         return tx.now, dead_links(tx, repositories, keys), refused_links(tx)
 
-    ledger = Ledger(settings.database_url)
     try:
-        ledger.open_readonly()
-        known = await ledger.read(known_keys)
-        salts = {one.salt for one in known}
-        keys = await asyncio.to_thread(fingerprints_of, settings.secret_keys, salts)
-        now, dead, refused = await ledger.read(read)
+        with closing(Ledger(settings.database_url)) as ledger:
+            ledger.open_readonly()
+            known = await ledger.read(known_keys)
+            salts = {one.salt for one in known}
+            keys = await asyncio.to_thread(fingerprints_of, settings.secret_keys, salts)
+            now, dead, refused = await ledger.read(read)
     except LedgerError:
         return  # no ledger yet, or the ledger's own finding reports the error
-    finally:
-        ledger.close()
     yield _key(known, keys, dead)
     for finding in _refused(refused, now):
         yield finding
