@@ -304,11 +304,15 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
 async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding:
     """Request the greeting with a challenge that only a receiver with our key can answer."""
     what, challenge = "public URL", keys.challenge(token_urlsafe(9))
-    found = await _ask(http, "GET", f"{url}{PATH}{challenge}")
     hint = "Start `receiver serve`, and check the name, the proxy and the port"
-    if found is None:
+    try:
+        answer, body = await ask(
+            http, "GET", f"{url}{PATH}{challenge}", largest=LARGEST_GREETING, seconds=REACH_SECONDS
+        )
+    except UnreadableBody:
+        answer, body = httpx.Response(httpx.codes.BAD_GATEWAY), b""
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
         return warned(what, "nothing answers there from this machine", hint)
-    answer, body = found
     if answer.status_code != httpx.codes.OK or GREETING_WORD not in body.decode("utf-8", "replace"):
         return failed(what, f"what answers there is no receiver (HTTP {answer.status_code})", hint)
     answered, wanted = answer.headers.get(PROOF, ""), keys.proof(challenge) or ""
@@ -330,18 +334,6 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
         hint = "Set the clock by NTP: catch-up and the order of pushes go by it"
         return warned("clock", wrong, hint)
     return passed("clock", "it agrees with the outside")
-
-
-async def _ask(
-    http: httpx.AsyncClient, method: str, url: str
-) -> tuple[httpx.Response, bytes] | None:
-    """Return the response and its body (empty if unreadable); None without a response."""
-    try:
-        return await ask(http, method, url, largest=LARGEST_GREETING, seconds=REACH_SECONDS)
-    except UnreadableBody:
-        return httpx.Response(httpx.codes.BAD_GATEWAY), b""
-    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
-        return None
 
 
 async def examine_links(settings: Settings) -> AsyncIterator[Finding]:
