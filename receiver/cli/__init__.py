@@ -6,7 +6,7 @@ A command's module is imported only when the command runs, so that `receiver --h
 import os
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -24,48 +24,39 @@ from receiver.version import VERSION
 COMPLETE = "_RECEIVER_COMPLETE"  # set by a shell that asks for completions
 
 
-class Entry(NamedTuple):
-    """The module in `receiver.cli` that defines a command, its name there, and its summary."""
-
-    module: str
-    name: str
-    summary: str
-
-
+# The module in `receiver.cli` that defines each command, and its summary.
 COMMANDS = {
-    "serve": Entry("serve", "serve", "Run the receiver: webhook, worker, API, page."),
-    "reload": Entry("operations", "reload", "Have the server read its configuration again."),
-    "demo": Entry("serve", "demo", "Run a demo: no account, no configuration."),
-    "init": Entry("init", "init", "Write the configuration, step by step."),
-    "check": Entry("config", "check", "Check the configuration and report all faults."),
-    "config": Entry("config", "config", "Print the settings in force, or their JSON Schema."),
-    "doctor": Entry("config", "doctor", "Check everything that a push needs."),
-    "link": Entry("config", "link", "Print the link to paste into Docker Hub."),
-    "connect": Entry("connect", "connect", "Create the webhook on Docker Hub."),
-    "api-token": Entry("config", "api_token", "Print or revoke an API token."),
-    "deliveries": Entry("deliveries", "deliveries", "List deliveries, newest first."),
-    "status": Entry("status", "status", "Show health, parked work and the last pushes."),
-    "show": Entry("deliveries", "show", "Show everything about one delivery."),
-    "push": Entry("deliveries", "push", "Register one image manually."),
-    "wait": Entry("deliveries", "wait", "Wait for the result of a push."),
-    "replay": Entry("deliveries", "replay", "Apply the rules to recorded deliveries again."),
-    "dismiss": Entry("operations", "dismiss", "Close parked registrations."),
-    "catch-up": Entry("operations", "catch_up", "Find pushes whose webhook never arrived."),
-    "channels": Entry("channels", "channels", "List channels, their holds and their last moves."),
-    "rollback": Entry(
-        "channels", "rollback", "Move a channel back to an earlier tag, and hold it."
-    ),
-    "promote": Entry("channels", "promote", "Move a channel manually, and hold it."),
-    "trial": Entry("versions", "trial", "Try a version: deploy it once, watch it, stop it."),
-    "release": Entry("channels", "release", "Release the hold of a channel."),
-    "pause": Entry("operations", "pause", "Pause the registrations of a repository."),
-    "resume": Entry("operations", "resume", "Resume paused registrations."),
-    "open-gate": Entry("operations", "open_gate", "Open a closed gate and retry now."),
-    "diff": Entry("versions", "diff", "Show what differs between two versions."),
-    "export": Entry("versions", "export", "Print the settings of a version as TOML."),
-    "prune": Entry("versions", "prune", "Delete old versions of an app."),
-    "notify-test": Entry("operations", "notify_test", "Send a test message to each destination."),
-    "ledger": Entry("ledger", "ledger", "Back up the ledger, or copy it to another database."),
+    "serve": ("serve", "Run the receiver: webhook, worker, API, page."),
+    "reload": ("operations", "Have the server read its configuration again."),
+    "demo": ("serve", "Run a demo: no account, no configuration."),
+    "init": ("init", "Write the configuration, step by step."),
+    "check": ("config", "Check the configuration and report all faults."),
+    "config": ("config", "Print the settings in force, or their JSON Schema."),
+    "doctor": ("config", "Check everything that a push needs."),
+    "link": ("config", "Print the link to paste into Docker Hub."),
+    "connect": ("connect", "Create the webhook on Docker Hub."),
+    "api-token": ("config", "Print or revoke an API token."),
+    "deliveries": ("deliveries", "List deliveries, newest first."),
+    "status": ("status", "Show health, parked work and the last pushes."),
+    "show": ("deliveries", "Show everything about one delivery."),
+    "push": ("deliveries", "Register one image manually."),
+    "wait": ("deliveries", "Wait for the result of a push."),
+    "replay": ("deliveries", "Apply the rules to recorded deliveries again."),
+    "dismiss": ("operations", "Close parked registrations."),
+    "catch-up": ("operations", "Find pushes whose webhook never arrived."),
+    "channels": ("channels", "List channels, their holds and their last moves."),
+    "rollback": ("channels", "Move a channel back to an earlier tag, and hold it."),
+    "promote": ("channels", "Move a channel manually, and hold it."),
+    "trial": ("versions", "Try a version: deploy it once, watch it, stop it."),
+    "release": ("channels", "Release the hold of a channel."),
+    "pause": ("operations", "Pause the registrations of a repository."),
+    "resume": ("operations", "Resume paused registrations."),
+    "open-gate": ("operations", "Open a closed gate and retry now."),
+    "diff": ("versions", "Show what differs between two versions."),
+    "export": ("versions", "Print the settings of a version as TOML."),
+    "prune": ("versions", "Delete old versions of an app."),
+    "notify-test": ("operations", "Send a test message to each destination."),
+    "ledger": ("ledger", "Back up the ledger, or copy it to another database."),
 }
 
 
@@ -78,17 +69,17 @@ class Program(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import and return the command; None if no command has this name."""
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
+        if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"receiver.cli.{entry.module}"), entry.name)
+        module = import_module(f"receiver.cli.{COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)  # noqa: S101 - for the type
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; report an error if its output could not be written."""
