@@ -64,12 +64,7 @@ class CommandError(click.ClickException):
 
     def __init__(self, sentence: str, code: int) -> None:
         super().__init__(sentence)
-        self._code = code
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]  # click only reads it
-        """The exit code of the process."""
-        return self._code
+        self.exit_code = code  # type: ignore[misc]  # click only reads it
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
         """Print the error message on standard error."""
