@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from secrets import token_hex
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -37,10 +38,7 @@ ANSWER_SECONDS = 15.0
 LARGEST_ANSWER = 64 * 1024 * 1024
 ONE_MINUTE = 60
 HERE = "http://127.0.0.1"  # the application in this process
-NOT_FOUND_STATUS = 404
-UNAUTHORIZED = 401
 OWN_EXITS = {"configuration_refused": BAD_CONFIG}
-FAULTS = 400
 SERVES_AT = "serves_at"
 PROCESSED_LATER = "start `receiver serve` to process them"
 IN_FORCE_LATER = "it takes effect at the next `receiver serve`"
@@ -142,7 +140,7 @@ class Server:
                 headers=headers,
                 body=None if body is None else msgspec.to_builtins(body, enc_hook=to_plain),
             )
-            if answer.status_code < FAULTS:
+            if not answer.is_error:
                 return decode(content, kind)
             refused = decode(content, Refused)
         except (*NO_ANSWER, msgspec.MsgspecError):
@@ -151,13 +149,13 @@ class Server:
                 "set HOST and PORT to the server's values"
             )
             raise CommandError(sentence, NOT_DONE) from None
-        if answer.status_code == UNAUTHORIZED:
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
             sentence = (
                 f"the receiver at {self._http.base_url} refuses this command's token: "
                 "set RECEIVER_SECRET_KEY to the server's value"
             )
             raise CommandError(sentence, NOT_DONE)
-        code = NOT_FOUND if answer.status_code == NOT_FOUND_STATUS else NOT_DONE
+        code = NOT_FOUND if answer.status_code == HTTPStatus.NOT_FOUND else NOT_DONE
         raise CommandError(refused.detail, OWN_EXITS.get(refused.code, code))
 
 
