@@ -20,7 +20,7 @@ from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.files import ROLLING_RESTART_SECONDS
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.migrate import newer_schema
-from receiver.ledger.transaction import Tx, write_note
+from receiver.ledger.transaction import write_note
 from receiver.logs import configure_logs, get_logger
 from receiver.service import log_warnings
 from receiver.version import VERSION
@@ -58,15 +58,12 @@ def start(settings: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _warn(settings: Settings, ledger: Ledger) -> None:
+    file = None if ledger.path is None else os.path.realpath(ledger.path)
     for danger in dangers(settings, os.environ):
-        log.warning(danger.event, ledger=_file_of(ledger), sentence=danger.sentence)
+        log.warning(danger.event, ledger=file, sentence=danger.sentence)
     used = proxies_in_use(settings, os.environ)
     if used:
         log.info("proxy_in_use", calls=[f"{name} {way}" for way in used for name in used[way]])
-
-
-def _file_of(ledger: Ledger) -> str | None:
-    return None if ledger.path is None else os.path.realpath(ledger.path)
 
 
 def run_server(
@@ -94,7 +91,7 @@ def run_server(
         proxy_headers=False,  # read by receiver.web.clients
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    _allow_open_files(OPEN_FILES)
+    _allow_open_files()
     server = _Server(config, app.state, settings, ledger, listening)
     # Set before uvicorn runs: otherwise an earlier signal would be lost. uvicorn raises the signal
     # again after its shutdown; a clean stop must exit 0.
@@ -109,16 +106,12 @@ def run_server(
     return server.signaled
 
 
-def _allow_open_files(count: int) -> None:
+def _allow_open_files() -> None:
     """Raise the limit of open files of this process: many systems start with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    count = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-def _record_url(tx: Tx, url: str) -> None:
-    write_note(tx, SERVES_AT, url)
 
 
 class _Server(LimitedServer):
@@ -155,7 +148,7 @@ class _Server(LimitedServer):
         port = self.servers[0].sockets[0].getsockname()[1]
         url = address(self._settings.host, port)
         try:
-            await self._ledger.write(partial(_record_url, url=url))
+            await self._ledger.write(partial(write_note, key=SERVES_AT, value=url))
         except LedgerError as error:
             self._state.failure = error
             raise
