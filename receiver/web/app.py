@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
@@ -172,29 +172,24 @@ async def _lifespan(
         ledger.close()
 
 
-def _reloading_on_hangup(
-    service: Service, environ: Mapping[str, str]
-) -> AbstractAsyncContextManager[None]:
-    @asynccontextmanager
-    async def listening() -> AsyncIterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        reloads: set[asyncio.Task[Reload]] = set()
+@asynccontextmanager
+async def _reloading_on_hangup(service: Service, environ: Mapping[str, str]) -> AsyncIterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[Reload]] = set()
 
-        def reload() -> None:
-            task = loop.create_task(service.reload(variables_of(environ)))
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
+    def reload() -> None:
+        task = loop.create_task(service.reload(variables_of(environ)))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
-        loop.add_signal_handler(signal.SIGHUP, reload)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
-
-    return listening()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def _no_such_path(request: Request, _: Exception) -> Response:
