@@ -93,11 +93,9 @@ class Connections(ServerState):
         progress.
         """
         self._open.add(new)
-        if len(self._open) > self._most and not self._close_oldest():
-            self.waiting[new] = now
-            return False
+        has_room = len(self._open) <= self._most or self._close_oldest()
         self.waiting[new] = now
-        return True
+        return has_room
 
     def add_unread(self, connection: "LimitedProtocol", now: float) -> None:
         """Note that a client does not read; the oldest of too many such connections is closed."""
