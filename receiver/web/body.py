@@ -74,17 +74,17 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
     return b"".join(parts)
 
 
-def decoded(request: Request, body: bytes, largest: int = LARGEST_BODY) -> bytes:
+def decoded(request: Request, body: bytes) -> bytes:
     """Return a body without the compression that a relay added; unchanged if it has none.
 
-    Raises BadBody if the body is then larger than `largest` bytes.
+    Raises BadBody if the body is then larger than LARGEST_BODY bytes.
     """
     if "content-encoding" not in request.headers:
         return body
     try:
-        return decompressed(body, largest)
+        return decompressed(body, LARGEST_BODY)
     except BodyTooLarge:
-        raise _too_large(largest) from None
+        raise _too_large(LARGEST_BODY) from None
     except UnreadableBody:
         return body
 
