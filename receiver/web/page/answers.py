@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse, Response
 from receiver.images import size_text
 from receiver.ledger.ledger import Revision
 from receiver.service import Service
-from receiver.timestamps import Time
 from receiver.version import VERSION
 from receiver.web.page.auth import (
     FLASH,
@@ -43,7 +42,8 @@ def answer_page(request: Request, session: Session, template: str, **facts: Any)
         here=here,
         flash=flash,
         etag=getattr(request.state, "etag", ""),
-        footer=footer_of(request.app.state.service),
+        started_at=request.app.state.service.started_at,
+        footer=_footer(request.app.state.service),
         **facts,
     )
     if flash:
@@ -63,19 +63,8 @@ def short_text(value: str) -> str:
     return value.strip()
 
 
-class Footer(msgspec.Struct, frozen=True):
-    """Facts that are known without a query; `started_at` is the start of this process."""
-
-    started_at: Time
-    facts: tuple[str, ...]
-
-
-def footer_of(service: Service) -> Footer:
-    """Return the version, the size of a ledger in a file, and the pulls left, if they are known."""
-    return Footer(service.started_at, tuple(_facts(service)))
-
-
-def _facts(service: Service) -> Iterator[str]:
+def _footer(service: Service) -> Iterator[str]:
+    """Yield facts that are known without a query."""
     yield f"Receiver {VERSION}"
     path = service.ledger.path
     if path is not None and path.exists():
