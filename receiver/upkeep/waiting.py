@@ -121,13 +121,8 @@ class Waiting:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
-        self._count = 0
+        self.count = 0  # requests that wait
         self.ending = False
-
-    @property
-    def count(self) -> int:
-        """The number of requests that wait."""
-        return self._count
 
     def wake(self, image: ImageReference) -> None:
         """Look again at what waits for this image: something of it was settled."""
@@ -163,16 +158,16 @@ class Waiting:
 
     @contextmanager
     def _place(self, image: ImageReference) -> Iterator[asyncio.Event]:
-        if self._count >= MOST_WAITING:
+        if self.count >= MOST_WAITING:
             raise TooManyWaiting
         key, event = (image.repository, image.tag), asyncio.Event()
         events = self._waiting.setdefault(key, set())
         events.add(event)
-        self._count += 1
+        self.count += 1
         try:
             yield event
         finally:
-            self._count -= 1
+            self.count -= 1
             events.discard(event)
             if not events:
                 self._waiting.pop(key, None)
