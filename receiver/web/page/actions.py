@@ -28,8 +28,6 @@ from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.overview import try_public_address
 from receiver.web.page.questions import QUESTIONS, channel_of, check_channel, check_limit, do_move
 
-PAGE = "page"
-
 NOT_REOPENED = "It is not dismissed, or a newer registration for the same image is open."
 
 
@@ -75,7 +73,7 @@ async def _replay_parked(service: Service, form: Form) -> Redirect:
 async def _move(service: Service, form: Form) -> Redirect:
     rules, channel = service.settings.rules, _channel(form)
     _text(form, "to")
-    return await _moved(service, form, lambda tx: do_move(tx, rules, channel, form, PAGE))
+    return await _moved(service, form, lambda tx: do_move(tx, rules, channel, form, Source.PAGE))
 
 
 async def _promote(service: Service, form: Form) -> Redirect:
@@ -92,7 +90,7 @@ async def _promote(service: Service, form: Form) -> Redirect:
             *channel,
             to=to,
             from_channel=other,
-            source=PAGE,
+            source=Source.PAGE,
             tag=tag,
             digest=digest,
         )
@@ -127,13 +125,13 @@ async def _release(service: Service, form: Form) -> Redirect:
         sentence = await service.ledger.write(write)
     except ChannelNotMoved as error:
         return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
-    log_operation("released", source=PAGE, app=app, channel=channel)
+    log_operation("released", source=Source.PAGE, app=app, channel=channel)
     return Redirect(_back(form, "/channels"), sentence)
 
 
 async def _dismiss(service: Service, form: Form) -> Redirect:
     identity = _text(form, "registration")
-    changed = await dismiss(service.ledger, Asker(PAGE), [identity])
+    changed = await dismiss(service.ledger, Asker(Source.PAGE), [identity])
     if changed.missing:
         raise ValueError(f"there is no registration {identity}")
     names = ", ".join(f"{one.app}/{one.version}" for one in changed.registrations)
@@ -143,7 +141,7 @@ async def _dismiss(service: Service, form: Form) -> Redirect:
 
 async def _dismiss_reason(service: Service, form: Form) -> Redirect:
     reason, ids = _text(form, "reason"), _text(form, "registrations").split()
-    changed = await dismiss(service.ledger, Asker(PAGE), ids)
+    changed = await dismiss(service.ledger, Asker(Source.PAGE), ids)
     count = len(changed.registrations)
     done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
     return Redirect(_back(form, "/"), done)
@@ -151,7 +149,7 @@ async def _dismiss_reason(service: Service, form: Form) -> Redirect:
 
 async def _undo_dismissal(service: Service, form: Form) -> Redirect:
     identity = _text(form, "registration")
-    changed = await undo_dismissal(service.ledger, Asker(PAGE), [identity])
+    changed = await undo_dismissal(service.ledger, Asker(Source.PAGE), [identity])
     if changed.missing:
         raise ValueError(f"there is no registration {identity}")
     done = "It is parked again." if changed.registrations else NOT_REOPENED
@@ -185,7 +183,7 @@ async def _make_room(service: Service, form: Form) -> Redirect:
 
 async def _pruned(service: Service, scope: Scope) -> list[Pruned]:
     results = await prune(service.ledger, service.client, service.current, scope)
-    log_pruned(scope.app, results, source=PAGE)
+    log_pruned(scope.app, results, source=Source.PAGE)
     return results
 
 
@@ -225,7 +223,7 @@ async def _catch_up(service: Service, _: Form) -> Redirect:
     if service.settings.catch_up_every is None:
         raise ValueError("catch-up is off: `receiver catch-up` runs it once")
     await service.catch_up.begin()
-    log_operation("catch_up_requested", source=PAGE)
+    log_operation("catch_up_requested", source=Source.PAGE)
     return Redirect("/checks", "Catch-up runs now: missed pushes appear under Deliveries.")
 
 
@@ -233,7 +231,7 @@ async def _notify_test(service: Service, _: Form) -> Redirect:
     results = await send_tests(service.settings.notices)
     if not results:
         raise ValueError("no [[notice]] is configured")
-    log_operation("notifications_tested", source=PAGE, destinations=len(results))
+    log_operation("notifications_tested", source=Source.PAGE, destinations=len(results))
     sent = (f"{name}: {f'not sent, {why}' if why else 'sent'}" for name, why in results.items())
     return Redirect("/checks", f"Test notification: {'; '.join(sent)}.")
 
