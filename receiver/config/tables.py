@@ -13,7 +13,7 @@ from msgspec import NODEFAULT, inspect
 
 from receiver.config.model import Table
 from receiver.config.text import strip
-from receiver.config.values import did_you_mean, known_names
+from receiver.config.values import did_you_mean
 from receiver.errors import ConfigIssue
 
 STAND_IN = "?"  # for a required text that could not be read; no real name contains it
@@ -168,10 +168,12 @@ class _Reader:
             for name, one in self.keys.items()
             if one.inner is not None and key in keys_of(one.inner)
         ]
-        is_near = self.above is None and did_you_mean(key, self.keys) is not None
-        if lines and not is_near:
+        near = did_you_mean(key, self.keys)
+        if lines and not (self.above is None and near is not None):
             return f"Write it under a line {' or '.join(lines)}"
-        return known_names(key, tuple(self.keys), "The keys are")
+        if near is not None:
+            return f"Did you mean {near}?"
+        return f"The keys are {', '.join(self.keys)}"
 
 
 def _what_of(key: Key) -> str:

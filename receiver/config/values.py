@@ -5,7 +5,7 @@ value that may be secret.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
@@ -307,9 +307,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     folded = {candidate.casefold(): candidate for candidate in known}
     close = get_close_matches(name.casefold(), folded, n=1)
     return folded[close[0]] if close else None
-
-
-def known_names(name: object, known: Collection[str], what: str = "There are") -> str:
-    """Return the sentence for an unknown name: the nearest known name, or all of them."""
-    near = did_you_mean(str(name), known)
-    return f"Did you mean {near}?" if near is not None else f"{what} {', '.join(known)}"
