@@ -10,7 +10,6 @@ from httpx import AsyncClient
 from receiver import metrics
 from receiver.config.load import reload_settings
 from receiver.config.settings import LiveSettings, Settings, probably_not_meant
-from receiver.config.variables import NEEDED
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.errors import ConfigError, LedgerError, RestartFirst
 from receiver.http.client import http_client
@@ -104,7 +103,7 @@ class Service:
         Changed settings that the log lists under `needs_a_restart` are not active yet.
         """
         try:
-            settings, later, secrets = reload_settings(self.settings, environ, need=NEEDED)
+            settings, later, secrets = reload_settings(self.settings, environ)
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             kept = "the configuration before"

@@ -44,7 +44,7 @@ from receiver.config.values import (
     url_fault,
     without_end,
 )
-from receiver.config.variables import Variables, read_text
+from receiver.config.variables import NEEDED, Variables, read_text
 from receiver.errors import BadText, ConfigError, ConfigIssue, RestartFirst
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
@@ -105,11 +105,9 @@ class Reloaded(NamedTuple):
     secrets: tuple[Secret, ...]
 
 
-def reload_settings(
-    running: Settings, environ: Mapping[str, str], *, need: frozenset[str]
-) -> Reloaded:
+def reload_settings(running: Settings, environ: Mapping[str, str]) -> Reloaded:
     """As `load_settings`, for a receiver that runs; also checks the settings then in force."""
-    read = load_settings(environ, need=need)
+    read = load_settings(environ, need=NEEDED)
     settings, later = after_reload(running, read)
     faults = plain_http_faults(settings, later)
     if faults:
