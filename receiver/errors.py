@@ -1,17 +1,5 @@
 """The exception classes.
 
-    ReceiverError
-    ├── BadImageReference     a name that Docker Hub would not accept
-    ├── BadLink               a token that is foreign, revoked, or malformed
-    ├── BadBody               a webhook body that cannot be read as a push
-    ├── BadVersionName        a version name that Edgegap does not accept
-    ├── BadTagPattern         a tag pattern that cannot be read
-    ├── BadText               a file that cannot be read as text
-    ├── ConfigError           all errors in the configuration at once
-    └── LedgerError           the ledger cannot be read or written now
-        ├── LedgerInUse       another process has it locked
-        └── LedgerSchemaError its schema does not match this program
-
 Each has a message that says what happened and what to do; none contains a secret.
 """
 
