@@ -14,11 +14,7 @@ from receiver.images import is_repository, read_size
 from receiver.rules.rule import version_name_fault
 from receiver.rules.tag_patterns import parse_tag_pattern
 
-# Docker Hub allows 180 calls a minute. Deliveries are kept for a day, so that people can see them.
-BOUNDS = {
-    "catch_up": (UNITS["m"], 7 * UNITS["d"]),
-    "ledger": (UNITS["d"], 3650 * UNITS["d"]),
-}
+CATCH_UP_BOUNDS = (UNITS["m"], 7 * UNITS["d"])  # Docker Hub allows 180 calls a minute
 OFF = "off"
 PULL_PROFILE = r"[^/\s]+/[^/\s]+"
 _PROFILE = re.compile(PULL_PROFILE)
@@ -71,12 +67,7 @@ def links_fault(table: object) -> str | None:
 
 def every_fault(value: object) -> str | None:
     """Return the error of the time between two runs of catch-up."""
-    return None if value == OFF else duration_fault(value, *BOUNDS["catch_up"])
-
-
-def keep_fault(value: object) -> str | None:
-    """Return the error of how long deliveries are kept."""
-    return duration_fault(value, *BOUNDS["ledger"])
+    return None if value == OFF else duration_fault(value, *CATCH_UP_BOUNDS)
 
 
 def ports_fault(ports: object) -> str | None:

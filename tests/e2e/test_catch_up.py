@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from receiver.config.checks import BOUNDS
+from receiver.config import checks
 from receiver.ledger.comparisons import drifted as drifted_in
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -387,9 +387,8 @@ def test_after_the_wait_docker_hub_asked_for_it_goes_on_long_before_the_next_run
 def test_it_goes_on_by_itself_period_after_period(
     begin: Begin, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(
-        BOUNDS, "catch_up", (1000, BOUNDS["catch_up"][1])
-    )  # nobody wants to wait a minute here
+    # Nobody wants to wait a minute here.
+    monkeypatch.setattr(checks, "CATCH_UP_BOUNDS", (1000, checks.CATCH_UP_BOUNDS[1]))
     with begin(RULE + '\n[catch_up]\nevery = "1s"\n') as receiver:
         until(lambda: len(listings(hub)) >= 2)
         hub.push_image(REPOSITORY, "1.0.0")

@@ -16,7 +16,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from receiver.cli.output import CommandError, moment
-from receiver.config.checks import BOUNDS
+from receiver.config.checks import CATCH_UP_BOUNDS
 from receiver.config.load import load_settings
 from receiver.config.model import NoticeTable
 from receiver.config.settings import Settings
@@ -136,7 +136,7 @@ def test_a_duration_reads_as_it_is_written(number: int, unit: str, around: str) 
 
     settings = read({"RECEIVER_CONFIG_TOML": f"[catch_up]\nevery = {written}"})
 
-    shortest, longest = BOUNDS["catch_up"]
+    shortest, longest = CATCH_UP_BOUNDS
     if shortest <= number * UNITS[unit] <= longest:
         assert settings is not None
         assert settings.catch_up_every == number * UNITS[unit]
