@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 from threading import Condition, Thread
@@ -16,22 +17,18 @@ import httpx
 import msgspec
 
 from receiver.cli.server import Stopper, run_server
-from receiver.config.load import read_connecting
-from receiver.config.settings import Settings
-from receiver.edgegap.deployment_answers import Coordinates
+from receiver.config.load import load_settings, read_connecting
+from receiver.config.variables import NEEDED
 from receiver.http.client import http_client
-from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
 from receiver.logs import configure_logs
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.rule import Mode, Rule
-from receiver.rules.trial import Trial
+from receiver.rules.rule import Mode
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.secret import Secret
 from receiver.signing import LinkSigner
 from receiver.web.app import create_app
 
@@ -41,7 +38,6 @@ FIRST, TAG, CRASHES, NEXT, FOR_ARM = "1.4.1", "1.4.2", "1.4.3", "1.5.0", "1.5.0-
 CHANNEL = "staging"
 PATIENCE_SECONDS = 20.0
 TWO_DAYS = 2 * 86_400
-TRIAL = Trial(Coordinates(45.5, -73.6), ready_within=10_000, steady_for=1000)
 CONFIG = f"""
 [[rule]]
 repository = "{REPOSITORY}"
@@ -83,62 +79,35 @@ def run_demo(*, once: bool, port: int) -> bool:
         serving(sandbox.app) as url,
         serving(hub.app) as hub_url,
     ):
-        password = Secret(token_urlsafe(12))
-        database = f"sqlite:///{Path(folder) / 'receiver.db'}"
-        settings = Settings(
-            rules=(
-                Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}", channels=(CHANNEL,), trial=TRIAL),
-            ),
-            secret_keys=(Secret(token_urlsafe(32)),),
-            edgegap_token=Secret(sandbox.token),
-            edgegap_base_url=url,
-            registry_url=hub_url,
-            registry_auth_url=f"{hub_url}/token",
-            hub_api_url=hub_url,
-            admin_password=password,
-            database_url=read_database_url(database),
-            port=port,
-            connecting=read_connecting(os.environ),
-        )
-        tour = _Tour(settings, sandbox, database, password, once=once)
+        environ = {
+            "RECEIVER_CONFIG_TOML": CONFIG,
+            "RECEIVER_SECRET_KEY": token_urlsafe(32),
+            "RECEIVER_ADMIN_PASSWORD": token_urlsafe(12),
+            "EDGEGAP_TOKEN": sandbox.token,
+            "EDGEGAP_BASE_URL": url,
+            "DOCKERHUB_REGISTRY_URL": hub_url,
+            "DOCKERHUB_AUTH_URL": f"{hub_url}/token",
+            "DOCKERHUB_API_URL": hub_url,
+            "DATABASE_URL": f"sqlite:///{Path(folder) / 'receiver.db'}",
+            "PORT": str(port),
+        }
+        connecting = {name: one.reveal() for name, one in read_connecting(os.environ).items()}
+        settings = load_settings({**connecting, **environ}, need=NEEDED)
+        tour = _Tour(sandbox, environ, once=once)
         ledger = Ledger(settings.database_url)
         ledger.open_to_write()
-        app = create_app(settings, ledger, environ=_variables(settings), settled=tour.settled)
+        app = create_app(settings, ledger, environ={**os.environ, **environ}, settled=tour.settled)
         stopped = run_server(app, settings, ledger, listening=tour.begin)
     if stopped and not tour.created:
         raise KeyboardInterrupt
     return tour.created
 
 
-def _variables(settings: Settings) -> dict[str, str]:
-    """Return the environment with the same settings, for the page's checks."""
-    (key,), token, password = (
-        settings.secret_keys, settings.edgegap_token, settings.admin_password
-    )  # fmt: skip
-    assert token is not None  # noqa: S101 - for the type
-    assert password is not None  # noqa: S101 - for the type
-    return {
-        **os.environ,
-        "RECEIVER_CONFIG_TOML": CONFIG,
-        "RECEIVER_SECRET_KEY": key.reveal(),
-        "RECEIVER_ADMIN_PASSWORD": password.reveal(),
-        "EDGEGAP_TOKEN": token.reveal(),
-        "EDGEGAP_BASE_URL": settings.edgegap_base_url,
-        "DOCKERHUB_REGISTRY_URL": settings.registry_url,
-        "DOCKERHUB_AUTH_URL": settings.registry_auth_url,
-        "DOCKERHUB_API_URL": settings.hub_api_url,
-        "DATABASE_URL": str(settings.database_url),
-        "PORT": str(settings.port),
-    }
-
-
 class _Tour(msgspec.Struct):
     """Sends two pushes to the server, and prints each step as a sender sees it."""
 
-    settings: Settings
     sandbox: EdgegapSandbox
-    database: str
-    password: Secret
+    environ: Mapping[str, str]
     once: bool
     created: bool = False
     _ended: set[tuple[Mode, str]] = msgspec.field(default_factory=set)
@@ -168,11 +137,10 @@ class _Tour(msgspec.Struct):
                 self._change.notify_all()
 
     def _show(self, url: str, stop: Stopper) -> None:
-        keys = [key.reveal() for key in self.settings.secret_keys]
-        link = LinkSigner(keys, {}).link(url, REPOSITORY)
+        link = LinkSigner([self.environ["RECEIVER_SECRET_KEY"]], {}).link(url, REPOSITORY)
         click.echo(f"The receiver runs at {url}, with sandboxes of Edgegap and Docker Hub.\n")
         click.echo(f"Admin page (the password changes in each run):\n  {url}/")
-        click.echo(f"  password {self.password.reveal()}\n")
+        click.echo(f"  password {self.environ['RECEIVER_ADMIN_PASSWORD']}\n")
         click.echo(f"The link to paste into Docker Hub:\n  {link}")
         started = time.monotonic()
         _report(link, TAG, "")
@@ -197,11 +165,11 @@ class _Tour(msgspec.Struct):
         click.echo("exist in the sandbox of Docker Hub: they are retried, then parked.")
         click.echo("\nList the deliveries:")
         receiver = _program_name()
-        click.echo(f"  DATABASE_URL={self.database} {receiver} deliveries")
+        click.echo(f"  DATABASE_URL={self.environ['DATABASE_URL']} {receiver} deliveries")
         click.echo("and show one delivery, with an ID from that list:")
-        click.echo(f"  DATABASE_URL={self.database} {receiver} show ID")
-        click.echo(f"\nThe sandbox of Edgegap is at {self.settings.edgegap_base_url}")
-        click.echo(f"and that of Docker Hub at {self.settings.hub_api_url}")
+        click.echo(f"  DATABASE_URL={self.environ['DATABASE_URL']} {receiver} show ID")
+        click.echo(f"\nThe sandbox of Edgegap is at {self.environ['EDGEGAP_BASE_URL']}")
+        click.echo(f"and that of Docker Hub at {self.environ['DOCKERHUB_API_URL']}")
         click.echo("\nPress Ctrl-C to stop the demo.")
 
     def _has_ended(self, mode: Mode, version: str) -> bool:
