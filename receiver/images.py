@@ -37,15 +37,13 @@ LOGIN_VARIABLES = "DOCKERHUB_USERNAME and DOCKERHUB_TOKEN"
 
 
 class ImageReference(msgspec.Struct, frozen=True):
-    """One image: the registry's host, `group/project`, the tag, and its digest if known."""
+    """One image on Docker Hub: `group/project` and the tag."""
 
     repository: str
     tag: str
-    registry: str = DOCKER_HUB
-    digest: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.registry}/{self.repository}:{self.tag}"
+        return f"{DOCKER_HUB}/{self.repository}:{self.tag}"
 
 
 def is_docker_hub(registry: object) -> bool:

@@ -36,7 +36,7 @@ from receiver.edgegap.fields import (
     settings_faults,
 )
 from receiver.edgegap.responses import IMAGE_FIELDS, Body
-from receiver.images import ImageReference, Login, is_docker_hub, variables_of
+from receiver.images import DOCKER_HUB, ImageReference, Login, is_docker_hub, variables_of
 from receiver.reasons import Reason, explain
 from receiver.secret import MASK, Secret
 from receiver.timestamps import read_http_date, read_iso
@@ -237,7 +237,7 @@ def _no_settings(wanted: DesiredVersion, passed_over: Sequence[str]) -> Rejected
 
 def _image(image: ImageReference) -> Settings:
     return {
-        "docker_repository": image.registry,
+        "docker_repository": DOCKER_HUB,
         "docker_image": image.repository,
         "docker_tag": image.tag,
     }

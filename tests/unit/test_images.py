@@ -146,13 +146,7 @@ def test_a_reference_reads_as_it_is_written(repository: str, tag: str) -> None:
     ],
 )
 def test_a_person_may_write_it_short_or_long(text: str, repository: str, tag: str) -> None:
-    reference = parse_image_reference(text)
-
-    assert (reference.registry, reference.repository, reference.tag) == (
-        "docker.io",
-        repository,
-        tag,
-    )
+    assert str(parse_image_reference(text)) == f"docker.io/{repository}:{tag}"
 
 
 @pytest.mark.parametrize(
