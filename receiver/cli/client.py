@@ -223,7 +223,7 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
 
 @asynccontextmanager
 async def reached_ledger(
-    settings: Settings, *, begin: bool = False
+    settings: Settings, *, begin: bool
 ) -> AsyncIterator[tuple[Ledger, str | None]]:
     """Yield the ledger and the URL of the server that holds it; without one, open to write."""
     from receiver.ledger.ledger import Ledger

@@ -84,7 +84,7 @@ def load(environ: Mapping[str, str], *, need: frozenset[str] = frozenset()) -> L
 
 
 def load_settings_lenient(
-    environ: Mapping[str, str], *, need: frozenset[str] = frozenset()
+    environ: Mapping[str, str], *, need: frozenset[str]
 ) -> tuple[Settings, tuple[ConfigIssue, ...]]:
     """As `load_settings`, for commands that need no rule: errors in the file are returned.
 

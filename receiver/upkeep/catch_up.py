@@ -63,7 +63,7 @@ async def iter_pushes_since(
     repository: str,
     login: Login | None,
     since: int,
-    waiting: Waiting | None = None,
+    waiting: Waiting,
 ) -> AsyncIterator[tuple[list[Push], int]]:
     """Yield the tags pushed since then, one page at a time, with the total number of tags.
 
@@ -91,8 +91,8 @@ def not_known(tx: Tx, missed: Sequence[Push]) -> list[Push]:
 class Found(msgspec.Struct, frozen=True):
     """The missed pushes that were recorded. `silent`: the fix, by repository without webhooks."""
 
-    recorded: tuple[RecordedDelivery, ...] = ()
-    silent: Mapping[str, str] = msgspec.field(default_factory=dict)
+    recorded: tuple[RecordedDelivery, ...]
+    silent: Mapping[str, str]
 
 
 def record_missed(

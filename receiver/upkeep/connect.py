@@ -119,9 +119,9 @@ class Connection(msgspec.Struct, frozen=True):
 
     name: str
     created: bool
-    deleted: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    deleted: tuple[str, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class Immutability(msgspec.Struct, frozen=True):

@@ -103,7 +103,7 @@ class Health(msgspec.Struct, frozen=True):
     """Whether a push can be recorded now, and all problems, the most serious first."""
 
     ready: bool
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Condition, ...]
 
 
 class Snapshot(msgspec.Struct, frozen=True):

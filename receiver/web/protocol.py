@@ -78,7 +78,7 @@ class Connections(ServerState):
     its responses.
     """
 
-    def __init__(self, most: int = MOST_CONNECTIONS) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
         self.waiting: dict[LimitedProtocol, float] = {}
         self.unread: dict[LimitedProtocol, float] = {}

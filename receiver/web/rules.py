@@ -41,13 +41,11 @@ class RuleChannel(msgspec.Struct, frozen=True):
 
     name: Annotated[str, described("The version name that moves.", "staging")]
     follow: Annotated[Follow, described("In which order pushes move it.")]
-    tags: Annotated[TagsInWords | None, described("Null if every tag of the rule may move it.")] = (
-        None
-    )
+    tags: Annotated[TagsInWords | None, described("Null if every tag of the rule may move it.")]
     source: Annotated[
         str | None, described("The channel whose image it takes; null for every push.", "staging")
-    ] = None
-    needs: Annotated[tuple[Need, ...], described("What a move waits for.")] = ()
+    ]
+    needs: Annotated[tuple[Need, ...], described("What a move waits for.")]
 
 
 class ShownRule(msgspec.Struct, frozen=True):
