@@ -1,5 +1,6 @@
 """Verdicts, states, outcomes and reasons of deliveries and registrations, for machines."""
 
+from collections import defaultdict
 from enum import StrEnum
 
 import msgspec
@@ -423,11 +424,6 @@ REASONS: dict[Reason, Explained] = {
 }
 
 
-class _Unknown(dict[str, object]):
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-
 def explain(reason: Reason, **facts: object) -> str:
     """Return the reason's message with the facts filled in; a missing fact shows as `?`."""
-    return REASONS[reason].sentence.format_map(_Unknown(facts))
+    return REASONS[reason].sentence.format_map(defaultdict(lambda: "?", facts))
