@@ -157,10 +157,9 @@ def configure_logs(
     root.setLevel(max(logging.getLevelName(level), logging.INFO))  # their details may hold secrets
     least = max(root.level, logging.WARNING)
     for name in QUIET:
-        logging.getLogger(name).setLevel(least)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
+        library = logging.getLogger(name)
+        library.setLevel(least)
+        library.handlers, library.propagate = [], True  # uvicorn has set its own
     structlog.configure(
         processors=[_described, *renderers],
         logger_factory=structlog.WriteLoggerFactory(lines),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from receiver.errors import LedgerError
 from receiver.logs import get_logger
@@ -61,8 +61,6 @@ class PeriodicTask:
             wait = self._every()
             with log_errors(self._fault):
                 wait = await self._once() or wait
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._woken.wait()
-            except TimeoutError:
-                pass
