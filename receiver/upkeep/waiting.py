@@ -120,13 +120,13 @@ class Waiting:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
+        self._waiting: dict[ImageReference, set[asyncio.Event]] = {}
         self.count = 0  # requests that wait
         self.ending = False
 
     def wake(self, image: ImageReference) -> None:
         """Look again at what waits for this image: something of it was settled."""
-        for event in self._waiting.get((image.repository, image.tag), ()):
+        for event in self._waiting.get(image, ()):
             event.set()
 
     def end(self) -> None:
@@ -160,8 +160,7 @@ class Waiting:
     def _place(self, image: ImageReference) -> Iterator[asyncio.Event]:
         if self.count >= MOST_WAITING:
             raise TooManyWaiting
-        key, event = (image.repository, image.tag), asyncio.Event()
-        events = self._waiting.setdefault(key, set())
+        event, events = asyncio.Event(), self._waiting.setdefault(image, set())
         events.add(event)
         self.count += 1
         try:
@@ -170,4 +169,4 @@ class Waiting:
             self.count -= 1
             events.discard(event)
             if not events:
-                self._waiting.pop(key, None)
+                self._waiting.pop(image, None)

@@ -45,13 +45,10 @@ def status_of_registration(one: Registration, *, held: bool = False) -> Status:
         return Status(word.value, colour_of("held"), "held back")
     if one.state is not State.DONE:
         return Status(word.value, colour_of(word), one.reason or "")
+    colour = colour_of(word)
     if one.overwritten:
-        return Status(word.value, _overwritten(colour_of(word)), "tag overwritten")
-    return Status(word.value, colour_of(word), "later deleted" if one.deleted_at else "")
-
-
-def _overwritten(colour: str) -> str:
-    return "wait" if colour == "good" else colour
+        return Status(word.value, "wait" if colour == "good" else colour, "tag overwritten")
+    return Status(word.value, colour, "later deleted" if one.deleted_at else "")
 
 
 def holds_back(conditions: Iterable[Condition], repository: str | None) -> bool:
