@@ -6,14 +6,14 @@ from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from receiver.images import size_text
 from receiver.ledger.ledger import Revision
 from receiver.service import Service
 from receiver.version import VERSION
+from receiver.web.operation import HTML
 from receiver.web.page.auth import (
     FLASH,
     FRAGMENT,
@@ -21,7 +21,7 @@ from receiver.web.page.auth import (
     flash_of,
     forget_cookie,
 )
-from receiver.web.page.rendering import HEADERS, accepts_gzip, pack, packed, render
+from receiver.web.page.rendering import HEADERS, pack, packed, packed_response, render
 from receiver.web.page.sessions import Session
 
 LONGEST_FILTER = 200
@@ -82,20 +82,6 @@ _START = token_hex(8)  # another version of the program may render the same diff
 More = Callable[[Service, Request], Awaitable[object]]
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """Rendered parts of a page; `packed` is None if they are not sent compressed."""
-
-    body: bytes
-    packed: bytes | None
-
-    def response(self, request: Request, tag: str) -> Response:
-        headers = {**HEADERS, "ETag": tag, "Vary": "Accept-Encoding"}
-        if self.packed is not None and accepts_gzip(request):
-            headers["Content-Encoding"] = "gzip"
-            return HTMLResponse(self.packed, headers=headers)
-        return HTMLResponse(self.body, headers=headers)
-
-
 def unless_unchanged(page: Page, more: More | None = None) -> Page:
     """Wrap a page so that its live parts are sent only if they may have changed.
 
@@ -103,7 +89,7 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
     them. `more` returns what else the page depends on, beside the ledger and the configuration.
     """
     current = Revision()
-    kept: dict[str, _Kept] = {}
+    kept: dict[str, tuple[bytes, bytes | None]] = {}  # the parts, and compressed if they may be
 
     async def respond(service: Service, request: Request, session: Session) -> Response:
         also = await more(service, request) if more is not None else ""
@@ -113,10 +99,11 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
         parts = (_START, session.csrf, request.url.path, query, revision, id(service.settings))
         tag = f'"{hashlib.sha256(repr((parts, also)).encode()).hexdigest()[:32]}"'
         known = request.headers.get("if-none-match", "").removeprefix("W/")  # by a proxy
+        headers = {**HEADERS, "ETag": tag}
         if FRAGMENT in request.query_params and known == tag:
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={**HEADERS, "ETag": tag})
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         if FRAGMENT in request.query_params and tag in kept:
-            return kept[tag].response(request, tag)
+            return packed_response(request, *kept[tag], headers, HTML)
         request.state.etag = tag
         response = await page(service, request, session)
         response.headers["ETag"] = tag
@@ -124,10 +111,10 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
             return response
         if FRAGMENT in request.query_params:
             body = bytes(response.body)
-            kept[tag] = _Kept(body, packed(body))
+            kept[tag] = body, packed(body)
             if len(kept) > MOST_KEPT:
                 del kept[next(iter(kept))]
-            return kept[tag].response(request, tag)
+            return packed_response(request, *kept[tag], headers, HTML)
         pack(request, response)
         return response
 

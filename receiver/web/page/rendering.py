@@ -5,6 +5,7 @@ import hashlib
 import re
 import time
 import unicodedata
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,8 @@ async def serve_asset(request: Request) -> Response:
     if name not in CONTENTS:
         return not_found()
     headers = {"Cache-Control": FOREVER, "X-Content-Type-Options": "nosniff"}
-    headers["Vary"] = "Accept-Encoding"
-    body, kind = CONTENTS[name], TYPES[Path(name).suffix]
-    if accepts_gzip(request):
-        body, headers["Content-Encoding"] = COMPRESSED[name], "gzip"
-    return Response(body, headers=headers, media_type=kind)
+    kind = TYPES[Path(name).suffix]
+    return packed_response(request, CONTENTS[name], COMPRESSED[name], headers, kind)
 
 
 JUST_NOW_SECONDS = 5
@@ -201,17 +199,27 @@ def packed(body: bytes) -> bytes | None:
     return gzip.compress(body, compresslevel=6, mtime=0)
 
 
+def packed_response(
+    request: Request, body: bytes, compressed: bytes | None, headers: Mapping[str, str], kind: str
+) -> Response:
+    """Return the body compressed, if it is and the browser accepts it, otherwise as it is."""
+    headers = {"Vary": "Accept-Encoding", **headers}
+    if compressed is not None and _accepts_gzip(request):
+        body, headers["Content-Encoding"] = compressed, "gzip"
+    return Response(body, headers=headers, media_type=kind)
+
+
 def pack(request: Request, response: Response) -> None:
     """Compress a response, if the browser accepts it."""
     response.headers["Vary"] = "Accept-Encoding"
-    body = packed(bytes(response.body)) if accepts_gzip(request) else None
+    body = packed(bytes(response.body)) if _accepts_gzip(request) else None
     if body is not None:
         response.body = body
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Length"] = str(len(body))
 
 
-def accepts_gzip(request: Request) -> bool:
+def _accepts_gzip(request: Request) -> bool:
     """Return whether the response may be compressed."""
     for one in request.headers.get("accept-encoding", "").lower().split(","):
         name, _, quality = one.partition(";")
