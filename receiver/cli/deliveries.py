@@ -209,8 +209,12 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     _print(row, as_json=as_json)
     if row.verdict is not Verdict.ACCEPTED:
         raise SystemExit(NOT_DONE)
-    if wait:
-        _exit_by_state(row)
+    if wait and not _finished(row):
+        raise CommandError(
+            f"a registration is not done yet; see `receiver show {row.id}`", STILL_WAITING
+        )
+    if wait and any(one.state is State.PARKED for one in row.registrations):
+        raise SystemExit(NOT_DONE)
 
 
 async def _push(
@@ -283,18 +287,7 @@ async def _read_row(ledger: Ledger, identity: str) -> DeliveryDetail:
 
 
 def _finished(row: DeliveryDetail) -> bool:
-    return all(
-        registration.state in {State.DONE, State.PARKED} for registration in row.registrations
-    )
-
-
-def _exit_by_state(row: DeliveryDetail) -> None:
-    if not _finished(row):
-        raise CommandError(
-            f"a registration is not done yet; see `receiver show {row.id}`", STILL_WAITING
-        )
-    if any(registration.state is State.PARKED for registration in row.registrations):
-        raise SystemExit(NOT_DONE)
+    return all(one.state in {State.DONE, State.PARKED} for one in row.registrations)
 
 
 @click.command()

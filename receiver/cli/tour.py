@@ -151,7 +151,8 @@ class _Tour(msgspec.Struct):
             self._has_ended(Mode.CHANNEL, CHANNEL)
             _report(link, CRASHES, ", whose server crashes")
             self._has_ended(Mode.TRIAL, CRASHES)
-            self._show_channel()
+            there = self.sandbox.versions.get((APP, CHANNEL), {})
+            click.echo(f"Edgegap has {there.get('docker_tag')} in {APP}/{CHANNEL}, as before.")
         if self.once:
             stop()
             return
@@ -178,10 +179,6 @@ class _Tour(msgspec.Struct):
             return self._change.wait_for(
                 lambda: (mode, version) in self._ended, timeout=PATIENCE_SECONDS
             )
-
-    def _show_channel(self) -> None:
-        there = self.sandbox.versions.get((APP, CHANNEL), {})
-        click.echo(f"Edgegap has {there.get('docker_tag')} in {APP}/{CHANNEL}, as before.")
 
     def _show_version(self, seconds: float) -> None:
         version = self.sandbox.versions.get((APP, TAG))
