@@ -67,7 +67,9 @@ def parse_dotenv(text: str) -> Dotenv:
             continue
         found = _ASSIGNMENT.match(line)
         if found is None:
-            problems.append(_not_an_assignment(bare, number))
+            meant = _ANY_NAME.match(bare)
+            name = meant[1] if meant else ""
+            problems.append(Problem(number, name, "it is not NAME=value", "Write NAME=value"))
             continue
         name, rest = found[1], line[found.end() :]
         try:
@@ -108,7 +110,9 @@ def unquoted(text: str) -> str | None:
     found = _quoted(text)
     if found is None or not _is_comment(text[found.end() :]):
         return None
-    return found[1] if text[0] == "'" else _ESCAPED.sub(_unescaped, found[1])
+    if text[0] == "'":
+        return found[1]
+    return _ESCAPED.sub(lambda escape: _ESCAPES.get(escape[1], escape[0]), found[1])
 
 
 def without_comment(text: str) -> str:
@@ -175,12 +179,3 @@ def _quoted(text: str) -> re.Match[str] | None:
 def _is_comment(rest: str) -> bool:
     rest = strip(rest)
     return not rest or rest.startswith("#")
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    return _ESCAPES.get(found[1], found[0])
-
-
-def _not_an_assignment(line: str, number: int) -> Problem:
-    meant = _ANY_NAME.match(line)
-    return Problem(number, meant[1] if meant else "", "it is not NAME=value", "Write NAME=value")
