@@ -296,9 +296,7 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
         problem=listed.problem,
         listed_at=listed.listed_at,
         versions=tuple(sorted(versions, key=lambda one: one.created_at or 0, reverse=True)),
-        channels=tuple(
-            _channel(target, known, _at_edgegap(target, listed, images)) for target in own
-        ),
+        channels=tuple(_channel(target, known, listed, images) for target in own),
         keep=keep,
         prunable=tuple(one.target.version for one in old.planned),
         more_prunable=old.more,
@@ -354,13 +352,11 @@ def _version(
     )
 
 
-def _at_edgegap(target: Target, listed: VersionList, images: dict[str, str]) -> str | None:
-    """Return the image of a channel at Edgegap; None if the channel was moved since the request."""
+def _channel(
+    target: Target, known: KnownVersions, listed: VersionList, images: Mapping[str, str]
+) -> AppChannel:
+    """Return a channel; its image at Edgegap is not known if it was moved since the request."""
     moved = listed.channels.get(target.version) != target.image
-    return None if moved else images.get(target.version)
-
-
-def _channel(target: Target, known: KnownVersions, at_edgegap: str | None) -> AppChannel:
     earlier = known.before.get(target.version)
     was = None if earlier is None else earlier.image
     follow = next(one for one in known.channels if one.channel == target.version)
@@ -368,7 +364,7 @@ def _channel(target: Target, known: KnownVersions, at_edgegap: str | None) -> Ap
         channel=target.version,
         repository=target.repository,
         tag=target.tag,
-        at_edgegap=at_edgegap,
+        at_edgegap=None if moved else images.get(target.version),
         before=None if was is None else PreviousImage(was.repository, was.tag),
         delivery=known.origin(target).delivery,
         held=follow.held,
