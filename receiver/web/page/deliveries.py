@@ -83,12 +83,8 @@ def row_of(delivery: Delivery, *, held: bool) -> Row:
     """Return a delivery as a row."""
     registrations = sorted(delivery.registrations, key=lambda one: one.mode is not Mode.CREATE)
     main = registrations[0] if registrations else None
-    others = sorted(registrations[1:], key=_urgency)
+    others = sorted(registrations[1:], key=lambda one: (*BY_URGENCY, State.DONE).index(one.state))
     return Row(delivery, status_of(delivery, held=held), main, tuple(others))
-
-
-def _urgency(one: Registration) -> int:
-    return BY_URGENCY.index(one.state) if one.state in BY_URGENCY else len(BY_URGENCY)
 
 
 def status_of(delivery: Delivery | DeliveryDetail, *, held: bool) -> Status:
@@ -250,14 +246,11 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 def _decided(tag: str | None, own: Sequence[Rule]) -> list[Decided]:
+    if tag is None:
+        return [Decided(rule.name, rule.app, takes=False, why="") for rule in own]
     return [
-        Decided(rule.name, rule.app, bool(tag and takes(rule, tag)), _why_not(rule, tag))
-        for rule in own
+        Decided(rule.name, rule.app, takes(rule, tag), rule.tags.why_not(tag) or "") for rule in own
     ]
-
-
-def _why_not(rule: Rule, tag: str | None) -> str:
-    return "" if tag is None else rule.tags.why_not(tag) or ""
 
 
 def _in_all(notes: Sequence[Sequence[str]]) -> list[str]:
