@@ -3,7 +3,7 @@
 Each `[[notice]]` names a destination by the variable that holds its Apprise URL, and its events.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -11,25 +11,6 @@ import msgspec
 from receiver.secret import Secret
 
 MOST_LINES = 10
-
-
-class NotificationEvent(StrEnum):
-    """The events that a notification can report."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled_back"
-    PARKED = "parked"
-    OVERWRITTEN = "overwritten"
-    TRIAL_FAILED = "trial_failed"
-    APPROVAL = "approval"
-    DELETED = "deleted"
-    TOKEN_REFUSED = "token_refused"  # noqa: S105 - a word
-    CAUGHT_UP = "caught_up"
-    WEBHOOK_SILENT = "webhook_silent"
-    DRIFTED = "drifted"
-    RECOVERED = "recovered"
 
 
 class Severity(StrEnum):
@@ -41,41 +22,58 @@ class Severity(StrEnum):
     FAILURE = "failure"
 
 
-class Wording(msgspec.Struct, frozen=True):
-    """The title of a message about one event, or about several, and their severity."""
+class NotificationEvent(StrEnum):
+    """The events that a notification can report."""
 
-    one: str
-    several: str
+    one: str  # the title of a message about one event
+    several: str  # and about several
     severity: Severity
+
+    def __new__(
+        cls, word: str, one: str = "", several: str = "", severity: Severity = Severity.INFO
+    ) -> "NotificationEvent":
+        """Return a member whose value is the word."""
+        event = str.__new__(cls, word)
+        event._value_, event.one, event.several, event.severity = word, one, several, severity
+        return event
+
+    CREATED = "created", "version created", "versions created", Severity.SUCCESS
+    UPDATED = "updated", "channel moved", "channel moves", Severity.SUCCESS
+    PROMOTED = "promoted", "channel promoted", "promotions", Severity.SUCCESS
+    ROLLED_BACK = "rolled_back", "channel rolled back", "rollbacks", Severity.WARNING
+    PARKED = "parked", "registration parked", "registrations parked", Severity.FAILURE
+    OVERWRITTEN = "overwritten", "tag overwritten", "tags overwritten", Severity.WARNING
+    TRIAL_FAILED = "trial_failed", "trial failed", "trials failed", Severity.FAILURE
+    APPROVAL = "approval", "approval needed", "approvals needed", Severity.INFO
+    DELETED = "deleted", "version deleted", "versions deleted", Severity.INFO
+    TOKEN_REFUSED = (
+        "token_refused",
+        "Edgegap refuses the token",
+        "refusals of the token by Edgegap",
+        Severity.FAILURE,
+    )
+    CAUGHT_UP = (
+        "caught_up",
+        "missed push found by catch-up",
+        "missed pushes found by catch-up",
+        Severity.INFO,
+    )
+    WEBHOOK_SILENT = (
+        "webhook_silent",
+        "no webhook arrives",
+        "repositories without webhooks",
+        Severity.WARNING,
+    )
+    DRIFTED = (
+        "drifted",
+        "channel differs at Edgegap",
+        "channels differ at Edgegap",
+        Severity.WARNING,
+    )
+    RECOVERED = "recovered", "recovered", "recoveries", Severity.SUCCESS
 
 
 EVERYTHING = tuple(NotificationEvent)
-WORDINGS: Mapping[NotificationEvent, Wording] = {
-    NotificationEvent.CREATED: Wording("version created", "versions created", Severity.SUCCESS),
-    NotificationEvent.UPDATED: Wording("channel moved", "channel moves", Severity.SUCCESS),
-    NotificationEvent.PROMOTED: Wording("channel promoted", "promotions", Severity.SUCCESS),
-    NotificationEvent.ROLLED_BACK: Wording("channel rolled back", "rollbacks", Severity.WARNING),
-    NotificationEvent.PARKED: Wording(
-        "registration parked", "registrations parked", Severity.FAILURE
-    ),
-    NotificationEvent.OVERWRITTEN: Wording("tag overwritten", "tags overwritten", Severity.WARNING),
-    NotificationEvent.TRIAL_FAILED: Wording("trial failed", "trials failed", Severity.FAILURE),
-    NotificationEvent.APPROVAL: Wording("approval needed", "approvals needed", Severity.INFO),
-    NotificationEvent.DELETED: Wording("version deleted", "versions deleted", Severity.INFO),
-    NotificationEvent.TOKEN_REFUSED: Wording(
-        "Edgegap refuses the token", "refusals of the token by Edgegap", Severity.FAILURE
-    ),
-    NotificationEvent.CAUGHT_UP: Wording(
-        "missed push found by catch-up", "missed pushes found by catch-up", Severity.INFO
-    ),
-    NotificationEvent.WEBHOOK_SILENT: Wording(
-        "no webhook arrives", "repositories without webhooks", Severity.WARNING
-    ),
-    NotificationEvent.DRIFTED: Wording(
-        "channel differs at Edgegap", "channels differ at Edgegap", Severity.WARNING
-    ),
-    NotificationEvent.RECOVERED: Wording("recovered", "recoveries", Severity.SUCCESS),
-}
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -108,9 +106,8 @@ class Message(msgspec.Struct, frozen=True):
 
 def message_of(event: NotificationEvent, texts: Sequence[str]) -> Message:
     """Return one message for all texts: the first ten, and the number of the others."""
-    wording = WORDINGS[event]
-    head = wording.one if len(texts) == 1 else f"{len(texts)} {wording.several}"
+    head = event.one if len(texts) == 1 else f"{len(texts)} {event.several}"
     lines = list(texts[:MOST_LINES])
     if len(texts) > MOST_LINES:
         lines.append(f"… and {len(texts) - MOST_LINES} more; see `receiver deliveries`.")
-    return Message(f"Receiver: {head}", "\n".join(lines), wording.severity)
+    return Message(f"Receiver: {head}", "\n".join(lines), event.severity)
