@@ -40,36 +40,27 @@ TRIED = "tried"  # the note that shows whether the ledger can be written
 class Code(StrEnum):
     """The code of each problem, the most serious first."""
 
-    LEDGER = "ledger"
-    WORKER = "worker"
-    TOKEN = TOKEN
-    SECRET_KEY = "secret_key"  # noqa: S105 - a word
-    LINKS = "links"
-    CONFIGURATION = "configuration"
-    BUSY = BUSY
-    EDGEGAP = "edgegap"
-    DOCKER_HUB = "docker_hub"
-    CAPACITY = "capacity"
-    CHANNELS = "channels"
-    PAUSED = "paused"
-    CATCH_UP = "catch_up"
+    clause: str  # what is wrong
 
+    def __new__(cls, word: str, clause: str = "") -> "Code":
+        """Return a member whose value is the word."""
+        code = str.__new__(cls, word)
+        code._value_, code.clause = word, clause
+        return code
 
-TITLES = {
-    Code.LEDGER: "The ledger cannot be written: pushes are not accepted",
-    Code.WORKER: "The worker is not running",
-    Code.TOKEN: "Edgegap refuses the API token",
-    Code.SECRET_KEY: "The secret key was replaced: links do not work",
-    Code.LINKS: "Webhooks come with an invalid link and are refused",
-    Code.CONFIGURATION: "The configuration was not reloaded",
-    Code.BUSY: "Edgegap's rate limit is reached",
-    Code.EDGEGAP: "Edgegap is unavailable or returns errors",
-    Code.DOCKER_HUB: "Docker Hub is unavailable",
-    Code.CAPACITY: "A trial waits for a server",
-    Code.CHANNELS: "A channel was changed outside the receiver",
-    Code.PAUSED: "Registrations are paused",
-    Code.CATCH_UP: "Catch-up is failing",
-}
+    LEDGER = "ledger", "The ledger cannot be written: pushes are not accepted"
+    WORKER = "worker", "The worker is not running"
+    TOKEN = TOKEN, "Edgegap refuses the API token"
+    SECRET_KEY = "secret_key", "The secret key was replaced: links do not work"
+    LINKS = "links", "Webhooks come with an invalid link and are refused"
+    CONFIGURATION = "configuration", "The configuration was not reloaded"
+    BUSY = BUSY, "Edgegap's rate limit is reached"
+    EDGEGAP = "edgegap", "Edgegap is unavailable or returns errors"
+    DOCKER_HUB = "docker_hub", "Docker Hub is unavailable"
+    CAPACITY = "capacity", "A trial waits for a server"
+    CHANNELS = "channels", "A channel was changed outside the receiver"
+    PAUSED = "paused", "Registrations are paused"
+    CATCH_UP = "catch_up", "Catch-up is failing"
 
 
 # Without a valid link, pushes are refused: they are not in the ledger until catch-up finds them.
@@ -87,11 +78,6 @@ class Condition(msgspec.Struct, frozen=True):
     repository: Annotated[
         str | None, described("The repository that is paused (* for all), or of a refused link.")
     ] = None
-
-    @property
-    def title(self) -> str:
-        """What is wrong, in one clause."""
-        return TITLES[self.code]
 
     @property
     def may_lose(self) -> bool:

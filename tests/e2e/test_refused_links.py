@@ -16,7 +16,7 @@ from receiver.errors import BadLink
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import SHOWN_MS, count_refused_links, refused_links
 from receiver.signing import ACTIONABLE, PATH, LinkFault, LinkSigner, what_to_do
-from receiver.upkeep.health import TITLES, Code
+from receiver.upkeep.health import Code
 from receiver.upkeep.links import RefusedLinks
 from tests.crash.asking import logged
 from tests.support.commands import Commands, commands_beside
@@ -271,7 +271,7 @@ def test_an_old_link_is_a_problem_until_a_good_one_works(
     assert f"receiver link {REPOSITORY}" in problem["message"]
     shown = person.read("/").text
     assert "All is well" not in shown
-    assert TITLES[Code.LINKS] in shown
+    assert Code.LINKS.clause in shown
     assert "No push is lost" not in shown
     assert shown.count(f"1 request with an invalid link of {REPOSITORY}") == 1
     ready = httpx.get(f"{here.url}/readyz", trust_env=False)

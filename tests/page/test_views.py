@@ -16,7 +16,7 @@ from receiver.rules.rule import Decision
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
-from receiver.upkeep.health import MAY_LOSE, TITLES, Code, Condition
+from receiver.upkeep.health import MAY_LOSE, Code, Condition
 from receiver.web import versions
 from receiver.web.page import deliveries, rendering
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -202,7 +202,7 @@ def test_each_problem_of_the_health_check_is_the_first_line(
 
     shown = person.read("/")
 
-    held = f"{TITLES[code]}. 3 registrations are held back."
+    held = f"{code.clause}. 3 registrations are held back."
     assert held in shown.text
     assert (f"{held} No push is lost." in shown.text) == (code not in MAY_LOSE)
     assert "What is wrong." in shown.text

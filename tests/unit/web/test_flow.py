@@ -6,7 +6,7 @@ from receiver.ledger.views import Registration
 from receiver.reasons import Outcome, State, Verdict
 from receiver.rules.rule import Mode, Rule
 from receiver.timestamps import Time
-from receiver.upkeep.health import TITLES, Code
+from receiver.upkeep.health import Code
 from receiver.web.page.flow import colour_of, flow_of, short_digest
 
 DIGEST = f"sha256:9c55{'0' * 56}8221"
@@ -71,7 +71,7 @@ def test_a_push_without_registrations_has_no_parts() -> None:
 
 
 def test_each_problem_has_a_title() -> None:
-    assert set(TITLES) == set(Code)
+    assert all(code.clause for code in Code)
 
 
 def test_each_word_has_one_color_everywhere() -> None:
