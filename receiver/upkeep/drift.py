@@ -62,12 +62,11 @@ class Drift:
             self._once, every=lambda: LOOK_EVERY_SECONDS, fault="compare_fault"
         )
 
-    async def _once(self) -> float | None:
+    async def _once(self) -> None:
         """Compare the channels whose PATCH should have been answered by now."""
         due, now = await self._ledger.read(lambda tx: (next_check(tx), tx.now))
         if due is not None and due <= now:
             await self.compare(None)
-        return None
 
     async def compare(self, within: int | None) -> None:
         """Compare the channels that are due; also all not compared in the last `within` ms."""
