@@ -15,7 +15,7 @@ from receiver.cli.client import (
     lenient_settings,
     perform,
 )
-from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors, json_text
 from receiver.cli.versions import READING_SECONDS, is_terminal
 from receiver.timestamps import format_time
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 def channels(app: str | None, as_json: bool) -> None:
     """List the channels of APP, or of all apps, with their images, holds and last moves."""
     from receiver.web.bodies import ChannelList
-    from receiver.web.serialization import json_text
 
     settings = configured(KEY | {"rule"})
     if app is not None:
@@ -81,8 +80,6 @@ def release(app: str, channel: str) -> None:
 
 
 def _show(done: QueuedMove, *, as_json: bool) -> None:
-    from receiver.web.serialization import json_text
-
     text = f"{done.sentence}\nFor the result: receiver show {done.delivery}"
     click.echo(json_text(done) if as_json else text)
 

@@ -28,6 +28,7 @@ from receiver.cli.output import (
     USAGE,
     CommandError,
     handle_errors,
+    json_text,
     moment,
     print_rows,
     stopped_after,
@@ -102,7 +103,6 @@ def deliveries(
     """
     from receiver.cli.delivery_text import HEADERS, cells
     from receiver.ledger.queries import Filter, find_push, list_deliveries
-    from receiver.web.serialization import json_text
 
     times = {name: text and moment(text) for name, text in (("since", since), ("until", until))}
     wanted = msgspec.convert({**filters, **times, "before": before}, Filter)
@@ -144,7 +144,6 @@ def show(identity: str, as_json: bool) -> None:
 
 def _print(delivery: DeliveryDetail, *, as_json: bool) -> None:
     from receiver.cli.delivery_text import format_detail
-    from receiver.web.serialization import json_text
 
     click.echo(json_text(delivery) if as_json else format_detail(delivery))
 
@@ -192,7 +191,6 @@ def push(image: str, wait: bool, timeout: float, dry_run: bool, as_json: bool) -
     settings = configured(NEEDED)
     if dry_run:
         from receiver.cli.dry_run import preview_push
-        from receiver.web.serialization import json_text
 
         planned = asyncio.run(preview_push(settings, reference))
         text = json_text(planned)
@@ -307,7 +305,6 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
     requested, a move or a trial, is done again, unless the channel was moved otherwise since.
     """
     from receiver.web.bodies import ReplayRequest
-    from receiver.web.serialization import json_text
 
     if not ids and not parked and since is None:
         raise CommandError("name deliveries by ID, or use --parked or --since", USAGE)
@@ -374,7 +371,6 @@ def wait(image: str, digest: str | None, timeout: float, as_json: bool) -> None:
     """
     from receiver.cli.delivery_text import HEADERS, cells
     from receiver.upkeep.waiting import Awaited, Progress, progress_of, sentence_of
-    from receiver.web.serialization import json_text
 
     if digest is not None and not is_digest(digest):
         raise CommandError(f"{digest!r} is not a digest: write sha256: and 64 digits", USAGE)

@@ -29,6 +29,7 @@ from receiver.cli.output import (
     USAGE,
     CommandError,
     handle_errors,
+    json_text,
     moment,
     stopped_after,
 )
@@ -194,7 +195,6 @@ async def _catch_up(
 
 def _print(push: Push, rules: Sequence[Rule], verb: str, *, as_json: bool) -> None:
     from receiver.rules.rule import rule_on
-    from receiver.web.serialization import json_text
 
     ruling = rule_on(push, rules)
     if as_json:
@@ -315,8 +315,6 @@ def reload(as_json: bool) -> None:
     stays in force; all faults are printed, and the exit code is 3. With replicas, only the one on
     this machine is asked. A new secret key needs a SIGHUP: the server does not know it yet.
     """
-    from receiver.web.serialization import json_text
-
     done = asyncio.run(_reload())
     if as_json:
         click.echo(json_text(done))
@@ -364,7 +362,6 @@ def dismiss(
     from receiver.ledger.views import Changed
     from receiver.logs import user_name
     from receiver.web.bodies import DismissRequest, UndoDismissalRequest
-    from receiver.web.serialization import json_text
 
     if everything == bool(ids):
         raise CommandError("name registrations by ID, or use --all", USAGE)

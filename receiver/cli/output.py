@@ -123,6 +123,13 @@ def colored(text: str, word: str) -> str:
     return text if color is None else click.style(text, fg=color)
 
 
+def json_text(view: object) -> str:
+    """Return a view as one line of JSON."""
+    from receiver.web.serialization import encode
+
+    return encode(view).decode()
+
+
 def print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, plain: str = "") -> None:
     """Print rows of cells; on a terminal in columns below headers, else after the word `plain`."""
     if not rows:

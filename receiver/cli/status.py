@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from receiver.cli.client import KEY, lenient_settings, reached
-from receiver.cli.output import NOT_DONE, colored, handle_errors, on_terminal, print_rows
+from receiver.cli.output import NOT_DONE, colored, handle_errors, json_text, on_terminal, print_rows
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ def status(as_json: bool) -> None:
     The exit code is 0 if all is well: the server runs, can record a push and has no problem, and
     nothing is parked. Otherwise it is 1. What waits is tried again automatically.
     """
-    from receiver.web.serialization import json_text
-
     found = asyncio.run(_look(lenient_settings(KEY)))
     if as_json:
         click.echo(json_text(found))

@@ -20,7 +20,14 @@ from receiver.cli.client import (
     perform,
     reached,
 )
-from receiver.cli.output import NOT_DONE, STILL_WAITING, USAGE, CommandError, handle_errors
+from receiver.cli.output import (
+    NOT_DONE,
+    STILL_WAITING,
+    USAGE,
+    CommandError,
+    handle_errors,
+    json_text,
+)
 from receiver.config.variables import NEEDED
 from receiver.reasons import Outcome, State
 
@@ -51,7 +58,6 @@ def diff(app: str, a: str, b: str, as_json: bool) -> None:
     of variables are never shown, only whether they are the same.
     """
     from receiver.upkeep.version_settings import VersionDiff
-    from receiver.web.serialization import json_text
 
     query = {"app": app, "a": a, "b": b}
     found = _asked(app, f"/api/diff?{urlencode(query)}", VersionDiff)
@@ -110,7 +116,6 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """
     from receiver.pipeline.prune import keep_count
     from receiver.web.bodies import PruneRequest, PruneResult
-    from receiver.web.serialization import json_text
 
     settings = configured(NEEDED)
     check_app(settings, app)
@@ -191,7 +196,6 @@ def trial(
     from receiver.cli.delivery_text import format_detail
     from receiver.edgegap.deployment_answers import read_near
     from receiver.web.bodies import QueuedTrial, TrialRequest
-    from receiver.web.serialization import json_text
 
     try:
         kept = _kept(keep)

@@ -16,11 +16,6 @@ def encode(view: object) -> bytes:
     return _encoder.encode(view)
 
 
-def json_text(view: object) -> str:
-    """Return a view as one line of JSON."""
-    return encode(view).decode()
-
-
 def decode(content: bytes, kind: type[T]) -> T:
     """Read JSON as this type; raises msgspec.DecodeError."""
     return msgspec.json.decode(content, type=kind, dec_hook=_from_json)
