@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from receiver.dockerhub.webhook import Push
 from receiver.ledger.targets import STRETCH
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
@@ -154,19 +155,17 @@ def count_unheard(tx: Tx, repository: str, pushes: int) -> bool:
     return before < SILENT_AFTER <= before + pushes
 
 
-def is_known(
-    tx: Tx, *, repository: str, tag: str, digest: str | None, pushed_at: int | None
-) -> bool:
+def is_known(tx: Tx, push: Push) -> bool:
     """Return whether this image under this tag is in the ledger already.
 
     If a delivery contained no digest and none was found later (as without preflight), its time
     decides: the delivery is of this push, or of a later push.
     """
-    names = {"repository": repository, "tag": tag}
-    if digest is not None and tx.run(_KNOWN_DIGEST, **names, digest=digest).first():
+    names = {"repository": push.repository, "tag": push.tag or ""}
+    if push.digest is not None and tx.run(_KNOWN_DIGEST, **names, digest=push.digest).first():
         return True
-    if pushed_at is None and digest is not None:
+    if push.pushed_at is None and push.digest is not None:
         return False
-    second = (pushed_at or 0) // 1000 * 1000
-    by_time = _KNOWN_BY_TIME if digest is None else _KNOWN_BY_TIME + _LEARNED_NO_DIGEST
+    second = (push.pushed_at or 0) // 1000 * 1000
+    by_time = _KNOWN_BY_TIME if push.digest is None else _KNOWN_BY_TIME + _LEARNED_NO_DIGEST
     return tx.run(f"{by_time} LIMIT 1", **names, second=second).first() is not None

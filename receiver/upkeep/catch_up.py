@@ -85,7 +85,7 @@ async def iter_pushes_since(
 
 def not_known(tx: Tx, missed: Sequence[Push]) -> list[Push]:
     """Return the pushes that are not in the ledger, oldest first."""
-    return [push for push in _by_age(missed) if not _is_known(tx, push)]
+    return [push for push in _by_age(missed) if not is_known(tx, push)]
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -111,7 +111,7 @@ def record_missed(
     recorded: list[RecordedDelivery] = []
     unheard: dict[str, list[Push]] = {}
     for push in _by_age(missed):
-        if _is_known(tx, push):  # checked for each push: a tag may be on two pages
+        if is_known(tx, push):  # checked for each push: a tag may be on two pages
             continue
         ruling = rule_on(push, rules)
         new = record(tx, NewDelivery.of(push, CATCH_UP, received=NOT_RECEIVED), ruling)
@@ -183,16 +183,6 @@ def _push(repository: str, tag: Tag) -> Push:
 
 def _by_age(missed: Sequence[Push]) -> list[Push]:
     return sorted(missed, key=lambda push: push.pushed_at or 0)
-
-
-def _is_known(tx: Tx, push: Push) -> bool:
-    return is_known(
-        tx,
-        repository=push.repository,
-        tag=push.tag or "",
-        digest=push.digest,
-        pushed_at=push.pushed_at,
-    )
 
 
 class CatchUp:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from receiver.dockerhub.webhook import Push
 from receiver.ledger import gates
 from receiver.ledger.cursors import (
     begin_cursors,
@@ -179,11 +180,11 @@ def test_a_cursor_begun_by_a_clock_that_was_ahead_begins_again(ledger: Ledger) -
 
 def test_a_push_is_known_by_its_digest_or_its_second(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0", pushed_at=1_700_000_000_000))
-    known = partial(is_known, repository="studio/game-server", tag="1.0")
     digest = "sha256:" + "b" * 64
 
     def asked(digest: str | None, pushed_at: int | None) -> bool:
-        return ledger.read_sync(partial(known, digest=digest, pushed_at=pushed_at))
+        push = Push("studio/game-server", "1.0", digest=digest, pushed_at=pushed_at)
+        return ledger.read_sync(lambda tx: is_known(tx, push))
 
     assert asked(digest, 1_700_000_000_999)
     assert not asked(digest, 1_700_000_001_000)

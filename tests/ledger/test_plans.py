@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 
+from receiver.dockerhub.webhook import Push
 from receiver.ledger.channels import forget_dismissed, read_channel_state
 from receiver.ledger.comparisons import came_late
 from receiver.ledger.cursors import is_known
@@ -88,7 +89,7 @@ def test_what_work_on_a_push_reads_is_found_by_index(ledger: Ledger) -> None:
     delivery = write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.CHANNEL))
     claimed = one_claim(ledger)
     settled(ledger, claimed, parked(Reason.NOT_AMD64))
-    image, push = claimed.image, {"repository": REPOSITORY, "tag": "1.0"}
+    image = claimed.image
 
     def work(tx: Tx) -> list[Statement]:
         with listening(tx.connection) as run:
@@ -96,7 +97,7 @@ def test_what_work_on_a_push_reads_is_found_by_index(ledger: Ledger) -> None:
             parked_beside(tx, rule=claimed.rule, app=APP, version="1.0")
             size_before(tx, APP, "1.0", image=image, mode=Mode.CREATE)
             came_late(tx, APP, "1.0")
-            is_known(tx, **push, digest="sha256:1", pushed_at=1)
+            is_known(tx, Push(REPOSITORY, "1.0", digest="sha256:1", pushed_at=1))
             read_channel_state(tx, APP, "1.0")
             has_passed(tx, APP, image, None)
             trial_evidence(tx, claimed.id, APP, image, digest="sha256:1")
