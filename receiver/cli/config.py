@@ -33,7 +33,7 @@ from receiver.config.variables import NEEDED, variables_of
 from receiver.doctor.finding import Finding, Health, failed, passed, warned
 from receiver.errors import ConfigError, ConfigIssue
 from receiver.images import is_repository
-from receiver.signing import MAX_URL, LinkSigner
+from receiver.signing import MAX_URL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -111,8 +111,7 @@ def link(repository: str) -> None:
     if not is_repository(repository):
         sentence = f"{repository!r} is not a repository name: write group/project in lower case"
         raise CommandError(sentence, USAGE)
-    keys = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
-    url = keys.link(settings.public_url or "", repository)
+    url = settings.link_signer().link(settings.public_url or "", repository)
     if len(url) > MAX_URL:
         raise CommandError(
             f"the link is {len(url)} characters long and Docker Hub takes {MAX_URL}: "

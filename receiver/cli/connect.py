@@ -15,7 +15,7 @@ from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors
 from receiver.config.values import bare_token, is_plain_http, token_fault
 from receiver.images import Login
 from receiver.secret import Secret
-from receiver.signing import MAX_URL, LinkSigner
+from receiver.signing import MAX_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,17 +133,13 @@ def _check_addresses(settings: Settings, repositories: Sequence[str]) -> None:
             NOT_DONE,
         )
     for repository in repositories:
-        length = len(_links(settings).link(settings.public_url or "", repository))
+        length = len(settings.link_signer().link(settings.public_url or "", repository))
         if length > MAX_URL:
             raise CommandError(
                 f"the link of {repository} is {length} characters long and Docker Hub takes "
                 f"{MAX_URL}: shorten public_url",
                 NOT_DONE,
             )
-
-
-def _links(settings: Settings) -> LinkSigner:
-    return LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
 
 
 def _login(
@@ -244,7 +240,7 @@ async def _connect_one(settings: Settings, admin: RepositoryAdmin) -> bool:
 
     repository = admin.repository
     try:
-        made = await connect_repository(admin, _links(settings), settings.public_url or "")
+        made = await connect_repository(admin, settings.link_signer(), settings.public_url or "")
     except HubForbidden:
         raise
     except (DockerHubUnavailable, NotConnected) as error:
@@ -330,7 +326,7 @@ async def _prove(settings: Settings, repositories: Sequence[str]) -> bool:
     async with http_client() as http:
         with closing(Ledger(settings.database_url)) as ledger:
             for repository in repositories:
-                link = _links(settings).link(settings.public_url or "", repository)
+                link = settings.link_signer().link(settings.public_url or "", repository)
                 try:
                     delivery = await send_test_push(http, link, repository)
                     await check_recorded(ledger, delivery, link)

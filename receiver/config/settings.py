@@ -145,6 +145,10 @@ class Settings:
         channels = {(rule.app, name) for rule in self.rules for name in rule.channels}
         return sorted(channel for channel in channels if app is None or channel[0] == app)
 
+    def link_signer(self) -> LinkSigner:
+        """Return what signs the present links."""
+        return LinkSigner([key.reveal() for key in self.secret_keys], self.links)
+
     def rule_named(self, name: str) -> Rule | None:
         """Return the rule with this name, None if it was removed."""
         return next((rule for rule in self.rules if rule.name == name), None)
@@ -328,8 +332,7 @@ def link_length_fault(settings: Settings) -> tuple[str, str] | None:
     """Return the error of a public_url that makes a link too long, and the fix."""
     if settings.public_url is None or not settings.secret_keys:
         return None
-    keys = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
-    url = settings.public_url
+    keys, url = settings.link_signer(), settings.public_url
     length = max((len(keys.link(url, rule.repository)) for rule in settings.rules), default=0)
     if length <= MAX_URL:
         return None

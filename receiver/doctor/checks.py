@@ -297,8 +297,7 @@ async def _public_url(settings: Settings, http: httpx.AsyncClient) -> AsyncItera
     too_long = link_length_fault(settings)
     if too_long is not None:
         yield failed("public URL", *too_long)
-    keys = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
-    yield await _reach(url, keys, http)
+    yield await _reach(url, settings.link_signer(), http)
 
 
 async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding:

@@ -145,7 +145,7 @@ async def examine_webhooks(settings: Settings, hub: Hub) -> AsyncIterator[Findin
     by_repository: dict[str, list[Rule]] = {}
     for rule in settings.rules:
         by_repository.setdefault(rule.repository, []).append(rule)
-    links = LinkSigner([key.reveal() for key in settings.secret_keys], settings.links)
+    links = settings.link_signer()
     for repository, rules in by_repository.items():
         login = next((rule.login for rule in rules if rule.login is not None), None)
         admin = RepositoryAdmin(hub, repository, login)
