@@ -133,21 +133,12 @@ trial_seconds = _gauge(
 class PullLimit(Collector):
     """Docker Hub's last reported pull limit; absent if none was reported, as 0 would mislead."""
 
-    def __init__(self) -> None:
-        self._limit: tuple[int, int] | None = None
-
-    def set(self, left: int, limit: int) -> None:
-        """Set the last reported limit."""
-        self._limit = left, limit
-
-    def forget(self) -> None:
-        """Clear the limit: none is reported."""
-        self._limit = None
+    known: tuple[int, int] | None = None  # how many pulls are left, of how many
 
     def collect(self) -> Iterator[Metric]:
         """Yield the limit, if it is known."""
-        if self._limit is not None:
-            left, limit = self._limit
+        if self.known is not None:
+            left, limit = self.known
             yield GaugeMetricFamily(
                 "docker_hub_receiver_docker_hub_pulls_left",
                 "Pulls left in Docker Hub's limit.",

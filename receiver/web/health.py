@@ -200,10 +200,7 @@ async def get_metrics(request: Request) -> Response:
     _set_trials(service.settings, tried)
     metrics.ready.set(int((await service.health.lately()).ready))
     limit = service.preflight.registry.limits.last
-    if limit is None:
-        metrics.pull_limit.forget()
-    else:
-        metrics.pull_limit.set(limit.remaining, limit.limit)
+    metrics.pull_limit.known = None if limit is None else (limit.remaining, limit.limit)
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

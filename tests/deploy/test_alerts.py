@@ -138,6 +138,6 @@ def test_the_table_of_alerts_names_each_that_there_is() -> None:
 def exposed() -> set[str]:
     """The names of all series, those of Docker Hub's pull limit as if it had been reported."""
     limit = metrics.PullLimit()
-    limit.set(1, 1)
+    limit.known = 1, 1
     families = [*metrics.registry.collect(), *limit.collect()]
     return {one.name + suffix for one in families for suffix in SUFFIXES[one.type]}
