@@ -33,7 +33,7 @@ class Senders:
 
     async def address_of(self, request: Request) -> str:
         """Return the client address, as reported by trusted proxies."""
-        peer = request.client.host if request.client else "unknown"
+        peer = host_of(request)
         forwarded = request.headers.getlist("x-forwarded-for")
         if not forwarded:
             return peer
@@ -41,7 +41,7 @@ class Senders:
         address = self._known.get(key)
         if address is None:
             await self._read(request.scope, request.receive, _unsent)
-            address = request.client.host if request.client else "unknown"
+            address = host_of(request)
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
             self._known[key] = address
@@ -61,6 +61,11 @@ async def _unsent(message: Message) -> None:
 WINDOW_SECONDS = 60.0
 MOST_KEYS = 10_000
 NETWORK_BITS = 64  # of an IPv6 address: one household or server has the whole network
+
+
+def host_of(request: Request) -> str:
+    """Return the address that the request came from, as far as it is known."""
+    return request.client.host if request.client else "unknown"
 
 
 def client_of(address: str) -> str:

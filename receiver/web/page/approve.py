@@ -21,7 +21,7 @@ from receiver.signing import APPROVAL_PATH, Approvable, ApprovalToken
 from receiver.upkeep.operations import Asker
 from receiver.upkeep.promotion import Asked, approve_move
 from receiver.web.body import ClientDisconnected
-from receiver.web.clients import MinuteLimiter, client_of
+from receiver.web.clients import MinuteLimiter, client_of, host_of
 from receiver.web.page.auth import TRIES_A_MINUTE, current_session, form_of
 from receiver.web.page.rendering import render
 
@@ -48,9 +48,9 @@ class Approving:
     async def _respond(self, request: Request) -> Response:
         service: Service = request.app.state.service
         token = service.approvals.read(request.path_params["token"])
-        approves = request.method == "POST"
-        if (approves or token is None) and not self._tries.allows(_address(request, exact=False)):
-            log.warning("approval_limited", address=_address(request, exact=False))
+        approves, address = request.method == "POST", client_of(host_of(request))
+        if (approves or token is None) and not self._tries.allows(address):
+            log.warning("approval_limited", address=address)
             limited = _failure(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts.", _WAIT)
             limited.headers["Retry-After"] = "60"
             return limited
@@ -74,8 +74,8 @@ class Approving:
         home = service.settings.admin_password is not None
         expired = token.expires_at <= time.time()
         if approves and not expired:
-            asker, address = await _asker(service, request), _address(request, exact=True)
-            done = await approve_move(service.ledger, service.settings, move, asker, address)
+            asker, host = await _asker(service, request), host_of(request)
+            done = await approve_move(service.ledger, service.settings, move, asker, host)
             service.worker.wake()
         asked = await service.moves.asked(move)
         if done is not None and done.now:
@@ -112,11 +112,6 @@ def links_to_approve(service: Service, moves: Iterable[WaitingMove]) -> dict[str
 def _of(one: WaitingMove) -> Approvable:
     image = ImageReference(repository=one.repository, tag=one.tag)
     return Approvable(one.app, one.channel, image, one.digest, one.pushed_at)
-
-
-def _address(request: Request, *, exact: bool) -> str:
-    host = request.client.host if request.client else "unknown"
-    return host if exact else client_of(host)
 
 
 def _show(

@@ -20,7 +20,7 @@ from receiver.reasons import Reason
 from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
-from receiver.web.clients import MinuteLimiter, client_of
+from receiver.web.clients import MinuteLimiter, client_of, host_of
 from receiver.web.page.questions import QUESTIONS, Question
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.page.sessions import (
@@ -338,7 +338,7 @@ class Login:
     async def _enter(self, service: Service, request: Request) -> Response:
         """Start a session if the password is right; without a login cookie the form is not read."""
         now, sessions = int(time.time()), sessions_of(service)
-        address = client_of(request.client.host if request.client else "unknown")
+        address = client_of(host_of(request))
         pending = sessions.read_login(read_cookie(request, LOGIN), now)
         if pending is None:
             return _form(request, "/", 403, _FORM_TOO_OLD)
