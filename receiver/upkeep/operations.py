@@ -151,17 +151,13 @@ class Resumed(msgspec.Struct, frozen=True):
     paused: PausedSince
 
 
-def _nothing() -> None:
-    """Do nothing: no server is running in this process."""
-
-
 class Manual(msgspec.Struct, frozen=True):
     """Operations on a ledger. `wake` wakes the worker; `forget` also clears its caches."""
 
     ledger: Ledger
     current: LiveSettings
-    wake: Callable[[], None] = _nothing
-    forget: Callable[[], None] = _nothing
+    wake: Callable[[], None]
+    forget: Callable[[], None]
 
     async def push(self, hub: Hub, image: ImageReference, source: Source) -> RecordedDelivery:
         """Record a push as if Docker Hub had reported it, with the same notifications."""

@@ -359,7 +359,7 @@ def test_all_that_is_parked_is_dismissed_or_replayed_in_short_transactions(
     for number, reason in enumerate(6 * [Reason.APP_MISSING, Reason.NOT_AMD64]):
         write(ledger, lambda tx, number=number: pushed(tx, f"1.{number}"))  # type: ignore[misc]
         settled(ledger, one_claim(ledger), parked(reason))
-    manual = operations.Manual(ledger, LiveSettings(Settings()))
+    manual = operations.Manual(ledger, LiveSettings(Settings()), lambda: None, lambda: None)
     before = ledger.commits
     asyncio.run(manual.replay((), Source.API, parked=True))
     assert ledger.commits - before > 6
