@@ -31,13 +31,10 @@ def answer_page(request: Request, session: Session, template: str, **facts: Any)
     """Return the page, or only its live parts if the script requests them."""
     here = request.url.path + _query_of(request)
     if FRAGMENT in request.query_params:
-        return render(
-            template, layout="fragment.html", csrf=session.masked(), here=here, flash="", **facts
-        )
+        return render(template, layout="fragment.html", csrf=session.masked(), here=here, **facts)
     flash = flash_of(request)
     response = render(
         template,
-        layout="base.html",
         csrf=session.masked(),
         here=here,
         flash=flash,

@@ -121,17 +121,16 @@ def _show(
     move, status = asked.move, HTTPStatus.GONE if heading else HTTPStatus.OK
     again = f"receiver promote {move.app} {move.channel} --to {move.tag}"
     return render(
-        "approve.html", status, layout="base.html", csrf="", here=None, flash=message,
-        asked=asked, heading=heading, sentence=sentence.format(again=again), home=home,
+        "approve.html", status, flash=message, asked=asked, home=home,
+        heading=heading, sentence=sentence.format(again=again),
         asks=asked.waits and asked.approval is None and not heading,
     )  # fmt: skip
 
 
 def _failure(status: int, heading: str, sentence: str) -> Response:
     return render(
-        "approve.html", status, layout="base.html", csrf="", here=None, flash="",
-        asked=None, heading=heading, sentence=sentence, asks=False,
-    )  # fmt: skip
+        "approve.html", status, asked=None, heading=heading, sentence=sentence, asks=False
+    )
 
 
 _WAIT = "Wait a minute, then try again."

@@ -195,7 +195,7 @@ def ask(session: Session, form: Form, question: str, *, action: str, note: str =
     hidden = {"csrf", "confirmed"}
     back = safe_path(form.get("back", "/"))
     return render(
-        "confirm.html", layout="base.html", csrf=session.masked(), here="", flash=note,
+        "confirm.html", csrf=session.masked(), here="", flash=note,
         question=question, action=action, back=back,
         fields={name: value for name, value in form.items() if name not in hidden},
     )  # fmt: skip
@@ -220,8 +220,8 @@ def failure(request: Request, status: int, heading: str, sentence: str) -> Respo
     """Return a page that says what went wrong."""
     session = session_of(request)
     return render(
-        "failure.html", status, layout="base.html", heading=heading, sentence=_whole(sentence),
-        csrf=session.masked() if session is not None else "", flash="", here="",
+        "failure.html", status, heading=heading, sentence=_whole(sentence),
+        csrf=session.masked() if session is not None else "", here="",
     )  # fmt: skip
 
 
@@ -410,9 +410,8 @@ def _form(
 ) -> Response:
     cookie, session = sessions_of(request.app.state.service).begin_login(int(time.time()))
     response = render(
-        "login.html", status, layout="base.html", csrf=session.masked(), after=after, fault=fault,
-        flash=flash, here=None,
-    )  # fmt: skip
+        "login.html", status, csrf=session.masked(), after=after, fault=fault, flash=flash
+    )
     if flash:
         forget_cookie(request, response, FLASH)
     give_cookie(request, response, LOGIN, cookie, LOGIN_FORM_SECONDS)

@@ -298,10 +298,7 @@ class Reference:
     @cached_property
     def _page(self) -> bytes:
         shown = reference_of(json.loads(self._document()))
-        page = render(
-            "reference.html", layout="base.html", csrf="", here=None, flash="", shown=shown
-        )
-        return bytes(page.body)
+        return bytes(render("reference.html", shown=shown).body)
 
     @cached_property
     def _compressed(self) -> bytes:

@@ -70,9 +70,15 @@ _ADDRESS = rf"(?:https://|(?<![\w./@-])){_VENDORS}(?![\w@:-]|\.\w)(?:/[\w./~#?=&
 _TO_MARK = re.compile(rf"(`[^`\n]+`|{_ADDRESS})", re.ASCII)
 
 
-def render(template: str, status: int = 200, **facts: Any) -> HTMLResponse:
-    """Render a template as an HTML response."""
-    text = _environment.get_template(template).render(**facts)
+def render(
+    template: str, status: int = 200, *, layout: str = "base.html", **facts: Any
+) -> HTMLResponse:
+    """Render a template, within its layout, as an HTML response.
+
+    By default it is for a visitor who is not signed in, without a message of the last action.
+    """
+    facts = {"csrf": "", "here": None, "flash": "", **facts}
+    text = _environment.get_template(template).render(layout=layout, **facts)
     return HTMLResponse(text, status, headers=HEADERS)
 
 
