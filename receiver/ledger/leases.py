@@ -5,7 +5,8 @@ A worker that lost its lease cannot renew it: the statement checks the owner and
 
 from collections.abc import Collection, Iterable
 
-from receiver.ledger.registrations import CRASHES_TO_ALONE, LEASE_MS, Claimed
+from receiver.ledger.due import CRASHES_TO_ALONE, LEASE_MS
+from receiver.ledger.registrations import Claimed
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, explain
 

@@ -23,12 +23,12 @@ from receiver.ledger.channels import (
 )
 from receiver.ledger.comparisons import expect_answer, was_answered
 from receiver.ledger.deletions import deleted_before
+from receiver.ledger.due import COLUMNS, CRASHES_TO_ALONE, take_due
 from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
 from receiver.ledger.targets import digest_of_tag, led_by_new_push, read_target, store_target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
-    RUNNING,
     begin_run,
     has_passed,
     last_run,
@@ -42,58 +42,10 @@ from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
 from receiver.signing import Approvable
 
-LEASE_MS = 30_000
 NEED_EVIDENCE = frozenset({Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
-CRASHES_TO_ALONE = 5  # after this many in a row nothing else is worked on with it
-
-# A pause holds back what was not begun: a deployment that was requested is watched and stopped.
-_GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.repository, '*'))
-   OR {{0}}.id IN ({RUNNING}))"""  # noqa: S608 - our words
-
-# Not `IN ('queued', 'waiting')`: for that SQLite takes the index by state, and sorts the whole
-# queue; in these words it walks the index of what is due, and stops at the last one it needs.
-# During an upgrade a newer replica may write modes that this version does not know: it skips them.
-# Moves of a channel are claimed newest push first, so that older ones end as superseded.
-# The selection is a separate query, so that PostgreSQL runs it once, whatever plan it uses.
-_COLUMNS = """id, rule, app, version, mode, repository, tag, push_time, attempts, fence, crashes,
-  waiting_reason, waiting_since, waiting_first, waits, created_at, digest, overwritten, replayed,
-  by_hand, to_try"""
-_CLAIM = f"""WITH due AS MATERIALIZED (
-  SELECT r.id FROM registrations r
-   WHERE r.state NOT IN ('done', 'parked', 'working') AND r.due_at <= :now
-    AND r.mode IN ('create', 'channel', 'trial') {{which}}
-    AND {_GOES_ON.format("r")}
-    AND NOT EXISTS (SELECT 1 FROM registrations w
-      WHERE w.app = r.app AND w.version = r.version AND w.state = 'working')
-    AND NOT EXISTS (SELECT 1 FROM deletions d
-      WHERE d.app = r.app AND d.version = r.version AND d.ended_at IS NULL)
-    AND NOT EXISTS (SELECT 1 FROM registrations o
-      WHERE o.app = r.app AND o.version = r.version AND o.state <> 'done'
-       AND o.state NOT IN ('done', 'parked', 'working')
-       AND o.due_at <= :now
-       AND CASE WHEN r.mode = 'channel' THEN (o.push_time, o.id) > (r.push_time, r.id)
-        ELSE (o.due_at, o.id) < (r.due_at, r.id) END
-       AND {_GOES_ON.format("o")})
-   ORDER BY r.due_at, r.id LIMIT :most {{lock}})
- UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
-  attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
- WHERE state NOT IN ('done', 'parked', 'working') AND id IN (SELECT id FROM due)
- RETURNING {_COLUMNS}"""  # noqa: S608 - our words
-_READ = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
-_NOT_ALONE = f"AND r.crashes < {CRASHES_TO_ALONE}"
-# In the words of the index `registrations_alone`. `+` keeps SQLite from walking all that is due.
-_ALONE = f"AND r.crashes >= {CRASHES_TO_ALONE}"
-_WAITS_ALONE = f"""SELECT 1 FROM registrations r
- WHERE r.crashes >= {CRASHES_TO_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
-  AND +r.due_at <= :now AND r.mode IN ('create', 'channel', 'trial')
-  AND {_GOES_ON.format("r")} LIMIT 1"""  # noqa: S608 - our words
+_READ = f"SELECT {COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
 _WRITES = """SELECT method, effect FROM requests
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
-_NEXT_DUE = f"""SELECT r.due_at FROM registrations r
- WHERE r.state NOT IN ('done', 'parked', 'working')
-  AND r.mode IN ('create', 'channel', 'trial')
-  AND {_GOES_ON.format("r")}
- ORDER BY r.due_at, r.id LIMIT 1"""  # noqa: S608 - our words
 POST, PATCH = "POST", "PATCH"
 
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
@@ -184,30 +136,17 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed]:
-    """Take up to `most` registrations that are due, one for each target; the oldest first.
+    """Take up to `most` registrations that are due, one for each target.
 
     `alone`: of those that must be worked on alone, else of the others.
     """
-    lock = "FOR UPDATE OF r SKIP LOCKED" if tx.postgresql else ""
-    sql = _CLAIM.format(lock=lock, which=_ALONE if alone else _NOT_ALONE)
-    rows = tx.run(sql, owner=owner, now=tx.now, until=tx.now + LEASE_MS, most=most)
-    return [_claimed(tx, row) for row in sorted(rows.mappings().all(), key=itemgetter("id"))]
+    rows = take_due(tx, owner=owner, most=most, alone=alone)
+    return [_claimed(tx, row) for row in sorted(rows, key=itemgetter("id"))]
 
 
 def read_claimed(tx: Tx, identity: str) -> Claimed:
     """Return a registration as a worker would get it, without claiming it."""
     return _claimed(tx, tx.run(_READ, id=identity).mappings().one())
-
-
-def waits_alone(tx: Tx) -> bool:
-    """Return whether one that must be worked on alone is due."""
-    return tx.run(_WAITS_ALONE, now=tx.now).first() is not None
-
-
-def next_due(tx: Tx) -> int | None:
-    """Return when the next registration is due (epoch ms), None when none is queued."""
-    due: int | None = tx.run(_NEXT_DUE).scalar()
-    return due
 
 
 def _claimed(tx: Tx, row: object) -> Claimed:

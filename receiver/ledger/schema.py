@@ -124,7 +124,16 @@ registrations = Table(
     ),
     _partial("registrations_one_working", "app", "version", unique=True, where="state = 'working'"),
     _partial(
-        "registrations_due", "due_at", "id", where="state NOT IN ('done', 'parked', 'working')"
+        "registrations_due",
+        "due_at",
+        "id",
+        where="state NOT IN ('done', 'parked', 'working') AND mode <> 'trial'",
+    ),
+    _partial(
+        "registrations_due_trials",
+        "due_at",
+        "id",
+        where="state NOT IN ('done', 'parked', 'working') AND mode = 'trial'",
     ),
     _partial(
         "registrations_alone",

@@ -17,6 +17,7 @@ from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger.clock import SMALLEST_STEP_MS, Reading, keep_time, read_clock
 from receiver.ledger.deletions import next_overdue
+from receiver.ledger.due import next_due, waits_alone
 from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import (
@@ -24,10 +25,8 @@ from receiver.ledger.registrations import (
     already_finished,
     claim,
     compare_again,
-    next_due,
     record_request,
     settle,
-    waits_alone,
 )
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
 from receiver.ledger.result import Result

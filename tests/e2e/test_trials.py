@@ -206,22 +206,6 @@ def test_a_repeated_report_does_not_try_again_what_failed(
         assert times_tried(sandbox) == 4
 
 
-def test_trials_that_wait_hold_no_slot(
-    edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path
-) -> None:
-    """Thirty wait for a server with two slots, and pushes are registered meanwhile."""
-    sandbox.deployments.quirks = DeploymentQuirks(capacity=0)
-    environment = {"RECEIVER_CONCURRENCY": "2"}
-    with receiver_here(tmp_path, edgegap, config=CONFIG, environment=environment) as receiver:
-        pushed = [receiver.push(f"1.{number}") for number in range(30)]
-        until(lambda: all("trial" in by_kind(receiver, one) for one in pushed))
-        later = receiver.push("2.0")
-        until(lambda: by_kind(receiver, later)["create"]["outcome"] == "created")
-        until(lambda: by_kind(receiver, pushed[0])["trial"]["reason"] == "no_capacity")
-
-    assert sandbox.deployments.active(OURS) == []
-
-
 def dismiss_trial(here: ReceiverHere, delivery: str) -> str:
     """Dismiss the trial of a delivery, whatever its state is; return its registration."""
     registration: str = by_kind(here, delivery)["trial"]["id"]

@@ -271,8 +271,15 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         "registrations_due",
         "registrations",
         ["due_at", "id"],
-        sqlite_where=sa.text("state NOT IN ('done', 'parked', 'working')"),
-        postgresql_where=sa.text("state NOT IN ('done', 'parked', 'working')"),
+        sqlite_where=sa.text("state NOT IN ('done', 'parked', 'working') AND mode <> 'trial'"),
+        postgresql_where=sa.text("state NOT IN ('done', 'parked', 'working') AND mode <> 'trial'"),
+    )
+    op.create_index(
+        "registrations_due_trials",
+        "registrations",
+        ["due_at", "id"],
+        sqlite_where=sa.text("state NOT IN ('done', 'parked', 'working') AND mode = 'trial'"),
+        postgresql_where=sa.text("state NOT IN ('done', 'parked', 'working') AND mode = 'trial'"),
     )
     op.create_index(
         "registrations_one_working",

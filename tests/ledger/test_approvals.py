@@ -16,8 +16,9 @@ from receiver.ledger.approvals import (
     waiting_moves,
 )
 from receiver.ledger.deliveries import NewDelivery, learn, record
+from receiver.ledger.due import next_due
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, claim, next_due, settle
+from receiver.ledger.registrations import Claimed, claim, settle
 from receiver.ledger.result import Result
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from receiver.ledger.due import next_due, waits_alone
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import parked_beside
-from receiver.ledger.registrations import claim, next_due, waits_alone
+from receiver.ledger.registrations import claim
 from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import not_copied
 from receiver.ledger.transaction import Tx
+from receiver.ledger.trials import begin_run
+from receiver.rules.rule import Mode
 from tests.support.ledger_work import pushed, write
 from tests.support.receiver_process import APP, REPOSITORY
 
@@ -27,9 +30,11 @@ STATEMENTS: dict[str, Callable[[Tx], object]] = {
 }
 
 
-def push(tx: Tx, many: int) -> None:
+def push(tx: Tx, many: int, mode: Mode = Mode.CREATE) -> None:
     for number in range(many):
-        pushed(tx, f"1.{number}", pushed_at=PUSHED_AT)
+        pushed(tx, f"1.{number}", pushed_at=PUSHED_AT, mode=mode)
+    if mode is Mode.TRIAL:
+        begin_run(tx, str(tx.run("SELECT max(id) FROM registrations").scalar_one()))
 
 
 def steps(ledger: Ledger, run: Callable[[Tx], object]) -> int:
@@ -93,15 +98,16 @@ def test_the_newest_version_is_found_at_once_however_many_there_are(tmp_path: Pa
     assert many <= few + 10
 
 
+@pytest.mark.parametrize("mode", [Mode.CREATE, Mode.TRIAL])
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_long_queue_makes_work_on_one_registration_no_slower(
-    tmp_path: Path, statement: str
+    tmp_path: Path, statement: str, mode: Mode
 ) -> None:
     found = []
     for number in (FEW, MANY):
         ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
         ledger.open_to_write()
-        write(ledger, partial(push, many=number))
+        write(ledger, partial(push, many=number, mode=mode))
         found.append(steps(ledger, STATEMENTS[statement]))
         ledger.close()
 

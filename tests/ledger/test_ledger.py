@@ -22,7 +22,6 @@ from receiver.ledger.files import MAGIC
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import FREED_PAGES, give_back_space
 from receiver.ledger.queries import Filter, _chosen
-from receiver.ledger.registrations import _CLAIM, _NEXT_DUE, _NOT_ALONE
 from receiver.ledger.schema import SCHEMA, metadata
 from receiver.ledger.targets import _DIGEST
 from receiver.ledger.transaction import Tx
@@ -78,23 +77,6 @@ def test_one_bad_write_fails_alone_and_leaves_nothing_of_itself(ledger: Ledger, 
     kept = on_disk(url)
     assert {"before", "after"} <= kept
     assert not {"of the bad one", "of the doubled one"} & kept
-
-
-def test_a_claim_does_not_look_through_the_whole_queue(ledger: Ledger) -> None:
-    """It sorted all that was queued: a sixth of a second with 100,000, while nobody could write."""
-
-    def plan(tx: Tx) -> str:
-        values = {"owner": "x", "now": 1, "until": 2, "most": 4}
-        claim = tx.run(
-            f"EXPLAIN QUERY PLAN {_CLAIM.format(lock='', which=_NOT_ALONE)}", **values
-        ).all()
-        due = tx.run(f"EXPLAIN QUERY PLAN {_NEXT_DUE}").all()
-        return "; ".join(str(row[-1]) for row in (*claim, *due))
-
-    found = asyncio.run(ledger.write(plan))
-
-    assert found.count("INDEX registrations_due") == 2
-    assert "TEMP B-TREE FOR ORDER BY" not in found
 
 
 def test_the_few_that_are_looked_for_are_found_by_an_index_of_those_few(ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ from receiver.ledger import registrations, writer
 from receiver.ledger import registrations as settlements
 from receiver.ledger import transaction as transactions
 from receiver.ledger.deliveries import NewDelivery, record
+from receiver.ledger.due import LEASE_MS
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.leases import MOST_CRASHES, reclaim_expired, renew
 from receiver.ledger.ledger import Ledger
@@ -282,8 +283,8 @@ def test_a_dead_ones_work_is_taken_over_when_its_lease_ends_and_not_before(
 
         return write(other, work)
 
-    assert look(registrations.LEASE_MS - 5000) == []
-    assert look(registrations.LEASE_MS + 5000) == [(lost.id, "queued")]
+    assert look(LEASE_MS - 5000) == []
+    assert look(LEASE_MS + 5000) == [(lost.id, "queued")]
     write(other, lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
     assert one_claim(other, "heir").id == lost.id
 
@@ -301,13 +302,13 @@ def test_a_renewed_lease_is_not_taken_over(replicas: tuple[Ledger, Ledger]) -> N
     claimed = one_claim(one)
 
     def later(tx: Tx) -> list[str]:
-        tx._now = tx.now + registrations.LEASE_MS - 1000
+        tx._now = tx.now + LEASE_MS - 1000
         return renew(tx, [claimed], "worker")
 
     assert write(one, later) == []
 
     def much_later(tx: Tx) -> list[tuple[str, str]]:
-        tx._now = tx.now + registrations.LEASE_MS + 5000
+        tx._now = tx.now + LEASE_MS + 5000
         return reclaim_expired(tx, all_of_them=False)
 
     assert write(other, much_later) == []
