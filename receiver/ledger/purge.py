@@ -1,4 +1,7 @@
-"""Purging by age, in small batches: the writer is never blocked for long; open work is kept.
+"""Purging by age: a transaction looks at a few rows only, and blocks the writer for no longer.
+
+Open work is kept, and a hundred thousand of it may be older than all that may be deleted: each
+function returns how many rows it deleted, and what to pass to it as `after`, None at the end.
 
 Targets are kept, and so is the registration that created or moved each of them last. The age of a
 closed registration counts from when it was closed.
@@ -16,26 +19,25 @@ from receiver.ledger.trials import TRIAL
 
 LONGEST_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour
 CATCHES_UP = 4  # times as fast as time passes
-BITE = 500
+WINDOW = 500  # rows that a transaction looks at
 FREED_PAGES = 200
 CLOCK = "purge_clock"  # in `meta`
 
-_DELIVERIES = """DELETE FROM deliveries WHERE id IN (
- SELECT d.id FROM deliveries d WHERE d.id < :bound AND d.received_at < :before AND NOT EXISTS (
+_LAST = """SELECT {key} AS last FROM {table} WHERE {key} > :after AND {key} < :bound
+ ORDER BY {key} LIMIT 1 OFFSET :most"""
+_DELIVERIES = """DELETE FROM deliveries AS d
+ WHERE d.id > :after AND d.id <= :last AND d.received_at < :before AND NOT EXISTS (
    SELECT 1 FROM led_to l JOIN registrations r ON r.id = l.registration_id
     WHERE l.delivery_id = d.id
-     AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))
-  ORDER BY d.id LIMIT :most)"""
-_REQUESTS = """DELETE FROM requests WHERE (registration_id, attempt, step) IN (
- SELECT a.registration_id, a.attempt, a.step FROM requests a CROSS JOIN registrations r
-  WHERE r.id = a.registration_id AND a.at < :before AND r.state || '' = 'done'
-   AND coalesce(r.dismissed_at, r.finished_at, 0) < :before ORDER BY a.at LIMIT :most)"""
-_DELETIONS = """DELETE FROM deletions WHERE id IN (
- SELECT id FROM deletions WHERE id < :bound AND ended_at < :before ORDER BY id LIMIT :most)"""
+     AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))"""
+_REQUESTS = """DELETE FROM requests AS a WHERE a.at > :after AND a.at <= :last AND EXISTS (
+ SELECT 1 FROM registrations r WHERE r.id = a.registration_id AND r.state || '' = 'done'
+  AND coalesce(r.dismissed_at, r.finished_at, 0) < :before)"""
+_DELETIONS = "DELETE FROM deletions WHERE id > :after AND id <= :last AND ended_at < :before"
 # What a trial proved counts for its digest as long as a version has it, under whatever tag, and for
 # rollbacks of channels.
-_TRIALS = """DELETE FROM trials WHERE id IN (
- SELECT x.id FROM trials x WHERE x.id < :bound AND x.stopped_at < :before
+_TRIALS = """DELETE FROM trials AS x WHERE x.id > :after AND x.id <= :last
+  AND x.stopped_at < :before
   AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.id = x.registration_id)
   AND NOT EXISTS (SELECT 1 FROM targets t
    WHERE t.app = x.app AND t.version = x.version AND t.deleted_at IS NULL)
@@ -44,8 +46,7 @@ _TRIALS = """DELETE FROM trials WHERE id IN (
   AND NOT EXISTS (SELECT 1 FROM channel_moves m
    WHERE m.app = x.app AND m.repository = x.repository AND m.tag = x.tag)
   AND NOT EXISTS (SELECT 1 FROM channel_moves m
-   WHERE m.app = x.app AND m.repository = x.repository AND m.digest = x.digest)
-  ORDER BY x.id LIMIT :most)"""
+   WHERE m.app = x.app AND m.repository = x.repository AND m.digest = x.digest)"""
 _OF_MOVE = """SELECT 1 FROM registrations r WHERE r.app = a.app AND r.version = a.channel
   AND r.repository = a.repository AND r.tag = a.tag AND r.mode = 'channel' AND"""
 _APPROVALS = f"""DELETE FROM approvals AS a WHERE a.at < :before
@@ -57,8 +58,6 @@ _SENT = """DELETE FROM sent_settings
  WHERE (app, version) > (:app, :version) AND (app, version) <= (:last_app, :last_version)
   AND EXISTS (SELECT 1 FROM targets t WHERE t.app = sent_settings.app
    AND t.version = sent_settings.version AND t.deleted_at < :before)"""
-_WINDOW = """SELECT id FROM registrations WHERE id > :after AND id < :bound
- ORDER BY id LIMIT :most"""
 _REGISTRATIONS = """DELETE FROM registrations WHERE id > :after AND id <= :last AND state = 'done'
   AND NOT EXISTS (SELECT 1 FROM targets t WHERE t.registration_id = registrations.id)
   AND NOT EXISTS (SELECT 1 FROM led_to l WHERE l.registration_id = registrations.id)"""
@@ -95,27 +94,28 @@ def time_to_purge_by(tx: Tx) -> int:
     return clock.trusted
 
 
-def purge_deliveries(tx: Tx, before: int) -> int:
-    """Delete a bite of the deliveries that came before then (epoch ms); return how many."""
-    bound = _bound(tx, DELIVERY, "deliveries", before)
-    return tx.run(_DELIVERIES, bound=bound, before=before, most=BITE).rowcount
+def purge_deliveries(tx: Tx, before: int, after: str = "") -> tuple[int, str | None]:
+    """Delete the next deliveries that came before then (epoch ms)."""
+    return _purge_window(tx, _DELIVERIES, (DELIVERY, "deliveries"), before, after)
 
 
-def purge_requests(tx: Tx, before: int) -> int:
-    """Delete a bite of the requests sent before then (epoch ms); return how many."""
-    return tx.run(_REQUESTS, before=before, most=BITE).rowcount
+def purge_requests(tx: Tx, before: int, after: int = 0) -> tuple[int, int | None]:
+    """Delete the next requests sent before then (epoch ms)."""
+    last = tx.run(
+        _LAST.format(key="at", table="requests"), after=after, bound=before, most=WINDOW - 1
+    ).scalar()
+    end = before - 1 if last is None else int(last)
+    return tx.run(_REQUESTS, before=before, after=after, last=end).rowcount, last
 
 
-def purge_deletions(tx: Tx, before: int) -> int:
-    """Delete a bite of the records of versions deleted before then (epoch ms); return how many."""
-    bound = _bound(tx, DELETION, "deletions", before)
-    return tx.run(_DELETIONS, bound=bound, before=before, most=BITE).rowcount
+def purge_deletions(tx: Tx, before: int, after: str = "") -> tuple[int, str | None]:
+    """Delete the next records of versions deleted before then (epoch ms)."""
+    return _purge_window(tx, _DELETIONS, (DELETION, "deletions"), before, after)
 
 
-def purge_trials(tx: Tx, before: int) -> int:
-    """Delete a bite of the trials of deleted versions that ended before then (epoch ms)."""
-    bound = _bound(tx, TRIAL, "trials", before)
-    return tx.run(_TRIALS, bound=bound, before=before, most=BITE).rowcount
+def purge_trials(tx: Tx, before: int, after: str = "") -> tuple[int, str | None]:
+    """Delete the next trials of deleted versions that ended before then (epoch ms)."""
+    return _purge_window(tx, _TRIALS, (TRIAL, "trials"), before, after)
 
 
 def purge_approvals(tx: Tx, before: int) -> int:
@@ -124,33 +124,33 @@ def purge_approvals(tx: Tx, before: int) -> int:
 
 
 def purge_sent_settings(
-    tx: Tx, before: int, after: tuple[str, str] | None = None
-) -> tuple[str, str] | None:
-    """Delete the settings of versions that were deleted before then (epoch ms) among the next.
-
-    `after` is an app and a version. Returns those to go on from, None at the end.
-    """
-    app, version = after or ("", "")
-    window = tx.run(_SENT_WINDOW, app=app, version=version, most=BITE).all()
+    tx: Tx, before: int, after: tuple[str, str] = ("", "")
+) -> tuple[int, tuple[str, str] | None]:
+    """Delete the next settings of versions that were deleted before then (epoch ms)."""
+    app, version = after
+    window = tx.run(_SENT_WINDOW, app=app, version=version, most=WINDOW).all()
     if not window:
-        return None
+        return 0, None
     last = str(window[-1].app), str(window[-1].version)
     ends = {"app": app, "version": version, "last_app": last[0], "last_version": last[1]}
-    tx.run(_SENT, **ends, before=before)
-    return last
+    return tx.run(_SENT, **ends, before=before).rowcount, last
 
 
-def purge_registrations(tx: Tx, before: int, after: str | None = None) -> str | None:
-    """Delete what may go among the next registrations after that id.
+def purge_registrations(tx: Tx, before: int, after: str = "") -> tuple[int, str | None]:
+    """Delete the next registrations from before then (epoch ms) that nothing refers to."""
+    return _purge_window(tx, _REGISTRATIONS, (REGISTRATION, "registrations"), before, after)
 
-    Returns the id to go on from, None when all that are old enough have been looked at.
-    """
-    bound = _bound(tx, REGISTRATION, "registrations", before)
-    window = [row.id for row in tx.run(_WINDOW, after=after or "", bound=bound, most=BITE)]
-    if not window:
-        return None
-    tx.run(_REGISTRATIONS, after=after or "", last=window[-1])
-    return str(window[-1])
+
+def _purge_window(
+    tx: Tx, delete: str, of: tuple[str, str], before: int, after: str
+) -> tuple[int, str | None]:
+    """Run the statement on the rows after that id; `of` is the prefix of their ids and a table."""
+    prefix, table = of
+    bound = _bound(tx, prefix, table, before)
+    look = _LAST.format(key="id", table=table)
+    last = tx.run(look, after=after, bound=bound, most=WINDOW - 1).scalar()
+    end = bound if last is None else last
+    return tx.run(delete, before=before, after=after, last=end).rowcount, last
 
 
 def _bound(tx: Tx, prefix: str, table: str, before: int) -> str:

@@ -1,4 +1,4 @@
-"""Purge: deletes old deliveries from the ledger in small batches, once an hour."""
+"""Purge: deletes old deliveries from the ledger, a few rows at a time, once an hour."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from receiver.config.settings import LiveSettings
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import purge_revocations
 from receiver.ledger.purge import (
-    BITE,
     give_back_space,
     purge_approvals,
     purge_deletions,
@@ -27,7 +26,7 @@ from receiver.periodic import PeriodicTask
 T = TypeVar("T")
 
 EVERY_SECONDS = 3600.0
-BETWEEN_BITES_SECONDS = 0.05  # so that other writes are not delayed
+BETWEEN_WINDOWS_SECONDS = 0.05  # so that other writes are not delayed
 
 log = get_logger()
 
@@ -48,37 +47,32 @@ class Purge:
     async def run(self) -> int:
         """Purge everything that is old enough; return the number of deleted deliveries."""
         before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
-        gone = await self._in_bites(purge_deliveries, before)
-        for purge in (purge_requests, purge_deletions, purge_trials):
-            await self._in_bites(purge, before)
-        await self._in_windows(purge_sent_settings, before)
+        gone = await self._in_windows(purge_deliveries, before, "")
+        await self._in_windows(purge_requests, before, 0)
+        for purge in (purge_deletions, purge_trials):
+            await self._in_windows(purge, before, "")
+        await self._in_windows(purge_sent_settings, before, ("", ""))
         await self._ledger.write(purge_revocations)
         if gone:
-            await self._in_windows(purge_registrations, before)
+            await self._in_windows(purge_registrations, before, "")
             await self._ledger.write(partial(purge_approvals, before=before))
             await self._ledger.write(give_back_space)
             log.info("deliveries_purged", count=gone)
         return gone
 
-    async def _in_bites(self, purge: Callable[[Tx, int], int], before: int) -> int:
-        gone = bite = await self._ledger.write(lambda tx: purge(tx, before))
-        while bite == BITE:
-            await asyncio.sleep(BETWEEN_BITES_SECONDS)
-            bite = await self._ledger.write(lambda tx: purge(tx, before))
-            gone += bite
-        return gone
-
     async def _in_windows(
-        self, purge: Callable[[Tx, int, T | None], T | None], before: int
-    ) -> None:
-        """Look at the rows in windows: most are kept, and a bite would look at all of them."""
-        after = await self._ledger.write(lambda tx: purge(tx, before, None))
+        self, purge: Callable[[Tx, int, T], tuple[int, T | None]], before: int, start: T
+    ) -> int:
+        """Purge all rows, each window in a transaction; return how many were deleted."""
+        gone, after = await self._ledger.write(lambda tx: purge(tx, before, start))
         while after is not None:
-            await asyncio.sleep(BETWEEN_BITES_SECONDS)
-            after = await self._ledger.write(partial(_next, purge, before, after))
+            await asyncio.sleep(BETWEEN_WINDOWS_SECONDS)
+            more, after = await self._ledger.write(partial(_next, purge, before, after))
+            gone += more
+        return gone
 
 
 def _next(
-    purge: Callable[[Tx, int, T | None], T | None], before: int, after: T, tx: Tx
-) -> T | None:
+    purge: Callable[[Tx, int, T], tuple[int, T | None]], before: int, after: T, tx: Tx
+) -> tuple[int, T | None]:
     return purge(tx, before, after)

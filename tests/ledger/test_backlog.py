@@ -10,6 +10,7 @@ from receiver.ledger.due import next_due, waits_alone
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import parked_beside
+from receiver.ledger.purge import WINDOW, purge_deliveries, purge_requests
 from receiver.ledger.registrations import claim
 from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import not_copied
@@ -79,6 +80,26 @@ def test_a_success_finds_at_once_what_it_closes_however_much_is_parked(tmp_path:
         write(ledger, partial(park, many=number))
         look = partial(parked_beside, rule=f"{REPOSITORY} → {APP}", app=APP, version="2.0")
         found.append(steps(ledger, look))
+        ledger.close()
+
+    few, many = found
+    assert many <= few + 10
+
+
+@pytest.mark.parametrize("purge", [purge_deliveries, purge_requests])
+def test_a_purge_looks_at_a_few_rows_at_a_time_however_much_is_parked(
+    tmp_path: Path, purge: Callable[[Tx, int], object]
+) -> None:
+    """It looked at all that is parked, each time before it deleted the next few rows."""
+    request = """INSERT INTO requests (registration_id, attempt, step, at, method, path)
+     SELECT id, 1, 1, rowid, 'GET', '/' FROM registrations"""
+    found = []
+    for number in (WINDOW, 4 * WINDOW):
+        ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
+        ledger.open_to_write()
+        write(ledger, partial(park, many=number))
+        write(ledger, lambda tx: tx.run(request).rowcount)
+        found.append(steps(ledger, lambda tx: purge(tx, tx.now + 1000)))
         ledger.close()
 
     few, many = found

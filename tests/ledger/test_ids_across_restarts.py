@@ -118,11 +118,11 @@ def test_history_is_purged_by_its_own_time_though_its_ids_are_ahead(corrected: L
     write(corrected, at(NOW, lambda tx: tx.run("UPDATE registrations SET state = 'done'").rowcount))
     then = NOW + 90 * DAY
 
-    assert write(corrected, at(then, lambda tx: purge_deliveries(tx, NOW))) == 0
+    assert write(corrected, at(then, lambda tx: purge_deliveries(tx, NOW))) == (0, None)
     write(
         corrected, at(then, lambda tx: tx.run("UPDATE registrations SET finished_at = 1").rowcount)
     )
-    assert write(corrected, at(then, lambda tx: purge_deliveries(tx, NOW + 1))) == 1
+    assert write(corrected, at(then, lambda tx: purge_deliveries(tx, NOW + 1))) == (1, None)
 
 
 @pytest.mark.parametrize(

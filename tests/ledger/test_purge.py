@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.images import ImageReference
-from receiver.ledger import ids
+from receiver.ledger import ids, purge
 from receiver.ledger.approvals import approve
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
@@ -79,6 +79,36 @@ def test_old_deliveries_go_and_targets_with_their_last_registration_stay(
         )
         assert held == 700
         assert await ledger.read(lambda tx: _count(tx, "registrations")) == 702
+        ledger.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_parked_hides_nothing_that_is_behind_it(
+    either: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_last", 0)
+    monkeypatch.setattr(purge, "WINDOW", 2)
+
+    async def scenario() -> None:
+        ledger = Ledger(either)
+        ledger.open_to_write()
+        for tag in ("a", "b", "c", "d", "e"):
+            await ledger.write(partial(_delivered, tag=f"parked-{tag}", days_ago=100))
+        parked = "UPDATE registrations SET state = 'parked'"
+        await ledger.write(lambda tx: tx.run(parked).rowcount)
+        for tag in ("x", "y", "z"):
+            await ledger.write(partial(_delivered, tag=tag, days_ago=99))
+        request = """INSERT INTO requests (registration_id, attempt, step, at, method, path)
+         SELECT id, 1, 1, created_at, 'GET', '/' FROM registrations"""
+        await ledger.write(lambda tx: tx.run(request).rowcount)
+        await ledger.write(lambda tx: _done(tx, 98, Outcome.SUPERSEDED))
+        await ledger.write(partial(_delivered, tag="young", days_ago=1))
+
+        assert await Purge(ledger, LiveSettings(Settings())).run() == 3
+
+        for table, left in (("deliveries", 6), ("registrations", 6), ("requests", 5)):
+            assert await ledger.read(partial(_count, table=table)) == left
         ledger.close()
 
     asyncio.run(scenario())

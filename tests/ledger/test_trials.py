@@ -356,7 +356,7 @@ def test_a_verdict_is_kept_as_long_as_its_version(ledger: Ledger) -> None:
     noted(ledger, one, TrialRun(requested_at=NOW, passed=True, stopped_at=NOW))
 
     def purge(tx: Tx) -> int:
-        return purge_trials(tx, NOW + 1)
+        return purge_trials(tx, NOW + 1)[0]
 
     write(ledger, lambda tx: tx.run("UPDATE trials SET id = 'x0'").rowcount)
     assert write(ledger, purge) == 0  # its registration is there
@@ -378,7 +378,7 @@ def test_a_verdict_is_kept_as_long_as_any_version_has_its_digest(ledger: Ledger)
     write(ledger, lambda tx: tx.run("DELETE FROM registrations").rowcount)
 
     def purge(tx: Tx) -> int:
-        return purge_trials(tx, NOW + 1)
+        return purge_trials(tx, NOW + 1)[0]
 
     assert write(ledger, purge) == 0
     write(ledger, lambda tx: tx.run("UPDATE targets SET deleted_at = :now", now=NOW).rowcount)
