@@ -133,7 +133,8 @@ class Fault:
     """One kind of fault and the calls that it applies to.
 
     - `status`: returns `status` with `{"message": message}`, or with `body` as it is
-    - `slow`: the real response, `seconds` late; the call is done even if the client hangs up
+    - `slow`: the real response, `seconds` late, or when `proceed` is called; the call is done even
+      if the client hangs up
     - `timeout`: no response; the connection is closed after `seconds`
     - `reset`, `hang_up`: no response; a TCP reset, or a plain close
     - `truncated`: a 200 that ends before its content-length of `size`
@@ -141,7 +142,8 @@ class Fault:
     - `huge`: a 200 of valid JSON, chunked, of more than `size` bytes
     - `declined`: a 200 with `success: false` and `message`, or with `body` as it is
     - `bomb`: a 200 of valid JSON of `size` bytes, compressed twice to a few bytes
-    - `late`: returns `status` at once, as a gateway does, and does the call `seconds` later
+    - `late`: returns `status` at once, as a gateway does, and does the call `seconds` later, or
+      when `proceed` is called
 
     With `after`, the real call is done first and its response discarded (`slow` keeps it).
     `method` and `path_contains` select the calls; `times=None` continues until `behave`.
@@ -181,11 +183,14 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # tests add faults while the server's thread takes them
         self._waiting: list[tuple[Fault, int | None]] = []
+        self._held: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._proceeds = False
 
     def add(self, *faults: Fault) -> None:
         """Append faults to the queue."""
         with self._lock:
             self._waiting += [(fault, fault.times) for fault in faults]
+            self._proceeds = False
 
     def clear(self) -> None:
         """Clear the queue."""
@@ -203,6 +208,24 @@ class Faults:
                         self._waiting[index] = (fault, left - 1)
                     return fault
         return None
+
+    def hold(self) -> asyncio.Event:
+        """Return what is set when a call that is held back is to go on."""
+        going = asyncio.Event()
+        with self._lock:
+            if self._proceeds:
+                going.set()
+            else:
+                self._held.append((asyncio.get_running_loop(), going))
+        return going
+
+    def proceed(self) -> None:
+        """Go on with the calls that are held back, also with those that come before more faults."""
+        with self._lock:
+            held, self._held, self._proceeds = self._held, [], True
+        for loop, going in held:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(going.set)
 
 
 class Misbehaving:
@@ -228,7 +251,7 @@ class Misbehaving:
             await self._app(scope, replay(body, receive), keep)
         match fault.kind:
             case "slow":
-                await _idle(receive, fault.seconds)
+                await _idle(receive, fault.seconds, self._faults.hold())
                 if not fault.after:
                     await self._app(scope, replay(body, receive), keep)
                 for message in response:
@@ -244,8 +267,10 @@ class Misbehaving:
             case "status" | "garbage" | "huge" | "declined" | "bomb":
                 await _made_up(fault)(scope, receive, send)
             case "late":
+                going = self._faults.hold()
                 await _made_up(fault)(scope, receive, send)
-                await asyncio.sleep(fault.seconds)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(going.wait(), fault.seconds)
                 await self._app(scope, replay(body, receive), keep)
 
 
@@ -290,12 +315,21 @@ async def _send_half(size: int, send: Send) -> None:
     await send({"type": "http.response.body", "body": half, "more_body": True})
 
 
-async def _idle(receive: Receive, seconds: float) -> None:
-    """Do nothing for `seconds`, or until the client disconnects."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while (await receive())["type"] != "http.disconnect":
-                pass
+async def _idle(receive: Receive, seconds: float, going: asyncio.Event | None = None) -> None:
+    """Do nothing for `seconds`, or until the client disconnects or `going` is set."""
+
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    ends: list[asyncio.Task[Any]] = [asyncio.create_task(left())]
+    if going is not None:
+        ends.append(asyncio.create_task(going.wait()))
+    try:
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()
 
 
 async def _hang_up(scope: Scope, receive: Receive, *, reset: bool = False) -> None:

@@ -77,6 +77,10 @@ class EdgegapSandbox(EdgegapAccount):
         """Clear the queued faults."""
         self.faults.clear()
 
+    def proceed(self) -> None:
+        """Go on now with the calls that `slow` and `late` faults hold back."""
+        self.faults.proceed()
+
     def _build(self) -> Starlette:
         version = "/v1/app/{app}/version/{version}"
         routes = [

@@ -62,11 +62,12 @@ def test_a_push_reported_again_after_a_restart_is_left_unchanged(
 def test_a_push_reported_again_during_work_joins_and_is_looked_at_once_more(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox
 ) -> None:
-    sandbox.misbehave(Fault("slow", method="POST", after=True, seconds=0.4))
+    sandbox.misbehave(Fault("slow", method="POST", after=True))
     first = receiver.push("1.0.0")
     until(lambda: sandbox.versions)
 
     second = receiver.push("1.0.0")
+    sandbox.proceed()
 
     one, other = receiver.ended(first), receiver.ended(second)
     until(lambda: receiver.ended(second)["tries"] == 2)

@@ -65,11 +65,12 @@ def tags_in(receiver: ReceiverProcess) -> set[str]:
 def test_a_locked_ledger_takes_nothing_and_finishes_what_it_had_when_it_is_free(
     here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
-    sandbox.misbehave(Fault("slow", method="POST", after=True, seconds=0.3))
+    sandbox.misbehave(Fault("slow", method="POST", after=True))
     accepted = here.push("1.0.0")
     until(lambda: sandbox.versions)
     stranger = sqlite3.connect(here.folder / "receiver.db", isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
+    sandbox.proceed()
 
     assert_nothing_is_taken(here)
     stranger.execute("ROLLBACK")

@@ -179,10 +179,11 @@ def test_a_push_older_than_what_it_holds_is_superseded_without_a_call(
 def test_of_those_that_wait_only_the_latest_moves_it_in_whatever_order_they_came(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
-    edgegap.misbehave(Fault("slow", method="GET", path_contains="/queue/", seconds=0.4))
+    edgegap.misbehave(Fault("slow", method="GET", path_contains="/queue/"))
     first = push(here, "queue", "a", 1)
     until(lambda: edgegap.calls)
     deliveries = [push(here, "queue", tag, at) for tag, at in (("b", 20), ("d", 40), ("c", 30))]
+    edgegap.proceed()
 
     outcomes = [here.ended(one)["outcome"] for one in [first, *deliveries]]
 
@@ -205,10 +206,11 @@ def test_a_patch_of_a_version_just_deleted_creates_it_again(
     here: ReceiverHere, edgegap: EdgegapSandbox
 ) -> None:
     edgegap.add_version("own-settings", "dev", docker_image="studio/own-settings")
-    edgegap.misbehave(Fault("slow", method="PATCH", seconds=0.3))
+    edgegap.misbehave(Fault("slow", method="PATCH"))
     delivery = push(here, "own-settings", "2.0", 1)
     until(lambda: patches(edgegap))
     del edgegap.versions["own-settings", "dev"]
+    edgegap.proceed()
 
     assert here.ended(delivery)["outcome"] == "created"
     assert edgegap.versions["own-settings", "dev"]["docker_tag"] == "2.0"

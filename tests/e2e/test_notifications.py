@@ -254,7 +254,7 @@ def test_a_registration_parked_after_crashes_is_notified(ledger: Ledger) -> None
 def test_a_hanging_destination_delays_no_other_and_no_shutdown(
     ledger: Ledger, url: str, listener: NotificationListener
 ) -> None:
-    async def scenario() -> int:
+    async def scenario() -> tuple[int, int]:
         over = asyncio.Event()
         dawdling: list[asyncio.Task[None] | None] = []
 
@@ -272,18 +272,22 @@ def test_a_hanging_destination_delays_no_other_and_no_shutdown(
         port = server.sockets[0].getsockname()[1]
         slow = Notice("slow", Secret(f"json://127.0.0.1:{port}/x"))
         team = Notice("team", Secret(url))
-        sender = NotificationSender(
-            ledger, LiveSettings(Settings(notices=(slow, team))), seconds=4.0
-        )
-        await ledger.write(lambda tx: enqueue(tx, (slow, team), NotificationEvent.CREATED, "made"))
-        sent = await sender.send_due()
+        settings = LiveSettings(Settings(notices=(slow, team)))
+        await ledger.write(lambda tx: enqueue(tx, (slow,), NotificationEvent.CREATED, "made"))
+        given_up = await NotificationSender(ledger, settings, seconds=0.1).send_due()
+        await ledger.write(lambda tx: tx.run("UPDATE outbox SET due_at = 0").rowcount)
+        await ledger.write(lambda tx: enqueue(tx, (team,), NotificationEvent.CREATED, "made"))
+        sending = asyncio.create_task(NotificationSender(ledger, settings).send_due())
+        await asyncio.to_thread(until, lambda: listener.messages)
+        assert not sending.done()
         over.set()
+        sent = await sending
         await asyncio.gather(*(task for task in dawdling if task is not None))
         server.close()
         await server.wait_closed()
-        return sent
+        return given_up, sent
 
-    assert asyncio.run(scenario()) == 1
+    assert asyncio.run(scenario()) == (0, 2)
     assert len(listener.messages) == 1
 
 

@@ -199,11 +199,12 @@ def test_a_rule_renamed_while_its_version_is_created_moves_its_channels(
 ) -> None:
     """The version was created, and its channel stayed where it was without a word."""
     pushed(here, "1.0")
-    sandbox.misbehave(Fault("slow", method="POST", seconds=1))
+    sandbox.misbehave(Fault("slow", method="POST"))
     delivery = here.push("1.1")
     until(lambda: here.details(delivery)["registrations"][0]["state"] == "working")
     here.config.write_text(CONFIG.replace("[[rule]]", '[[rule]]\nname = "other"', 1), "utf-8")
     assert not here.inside(lambda: here.service.reload(here.environment)).faults
+    sandbox.proceed()
 
     here.ended(delivery)
 
@@ -476,12 +477,13 @@ def test_a_push_that_joins_a_promotion_while_it_is_made_does_not_park_it(
     at = int(time.time()) - 100
     for number, tag in enumerate(("1.0", "1.1")):
         here.ended(here.push(tag, pushed_at=at + number))
-    sandbox.misbehave(Fault("slow", method="PATCH", path_contains="/version/live", seconds=2))
+    sandbox.misbehave(Fault("slow", method="PATCH", path_contains="/version/live"))
     asked = commands.json_of("promote", APP, "live", "--to", "1.0", "--json")["delivery"]
     until(lambda: [one for one in sandbox.calls if one.method == "PATCH"][2:])  # two were of 1.1
     hub.push_image(REPOSITORY, "1.0")
     again = here.push("1.0", pushed_at=at + 10)
     until(lambda: len(here.details(again)["registrations"]) == 3)
+    sandbox.proceed()
 
     ended = here.ended(asked)
 

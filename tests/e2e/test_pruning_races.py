@@ -236,7 +236,7 @@ def test_a_killed_receiver_leaves_no_version_absent_that_is_reported_as_done(
     first = push(receiver, "1.0")
     receiver.ended(first)
     receiver.ended(push(receiver, "1.1"))
-    sandbox.misbehave(Fault("slow", method="DELETE", seconds=0.5, after=True))
+    sandbox.misbehave(Fault("slow", method="DELETE", after=True))
     push(receiver, "1.2")
     ledger = ledger_of(tmp_path)
     until(lambda: asked(ledger, UNDER_WAY))

@@ -11,7 +11,6 @@ import pytest
 from receiver import backoff
 from receiver.backoff import LONGEST_CALL
 from receiver.images import ImageReference
-from receiver.ledger import trials
 from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import last_run, trial_time
@@ -222,11 +221,10 @@ def dismiss_trial(here: ReceiverHere, delivery: str) -> str:
 
 
 def test_the_sweep_waits_for_a_request_that_takes_effect_late(
-    here: ReceiverHere, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
+    here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
     """Else its deployment ran on unseen, and what it took was not counted."""
-    monkeypatch.setattr(trials, "LONGEST_CALL", 4_000)
-    sandbox.misbehave(Fault("late", "POST", "/v2/deployments", status=504, seconds=2))
+    sandbox.misbehave(Fault("late", "POST", "/v2/deployments", status=504))
     delivery = here.push("1.0")
     until(lambda: by_kind(here, delivery).get("trial", {}).get("state") == "waiting")
     registration = dismiss_trial(here, delivery)
@@ -239,6 +237,7 @@ def test_the_sweep_waits_for_a_request_that_takes_effect_late(
     assert sandbox.deployments.active(OURS) == []
     assert swept is not None
     assert swept.stopped_at is None
+    sandbox.proceed()
     until(lambda: sandbox.deployments.active(OURS))
     until(lambda: (run := sweep()) is not None and run.stopped_at)
     assert sandbox.deployments.active(OURS) == []

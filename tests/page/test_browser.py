@@ -95,7 +95,7 @@ def test_a_push_appears_and_its_state_moves_without_reload(page: Page, demo: Dem
     demo.push("1.5.0", pusher="ann")
 
     row = page.get_by_role("listitem").filter(has_text="by ann")
-    expect(row).to_contain_text("created", timeout=30_000)
+    expect(row).to_contain_text("created")
     expect(row).to_contain_text("my-game/1.5.0")
     expect(row).to_contain_text("staging updated")
     assert page.evaluate("window.here") is True
@@ -109,7 +109,7 @@ def test_a_parked_push_is_explained_fixed_and_replayed(page: Page, demo: Demo) -
     expect(parked).to_contain_text("not_amd64")
     page.get_by_role("link", name=f"my-game/{ARM}").first.click()
     expect(page.get_by_text("docker buildx build --platform linux/amd64")).to_be_visible()
-    expect(page.get_by_text("parked not_amd64").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
 
     demo.push_image(ARM)
     page.get_by_role("button", name="Replay").click()
@@ -220,7 +220,7 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
     _looked_at(page, f"login-{scheme}-{width}", asks_axe=asks_axe)
     sign_in(page, demo.password)
     page.goto(f"/deliveries/{parked}")
-    expect(page.get_by_text("parked not_amd64").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("parked not_amd64").first).to_be_visible()
     paths = {
         "overview": "/", "deliveries": "/deliveries", "delivery": f"/deliveries/{good}",
         "parked": f"/deliveries/{parked}", "hostile": f"/deliveries/{hostile}",

@@ -57,7 +57,7 @@ def test_the_first_steps_turn_into_the_first_version(here: ReceiverHere, page: P
 
     created(here, "1.0")
 
-    expect(page.get_by_role("heading", name="First steps")).to_be_hidden(timeout=30_000)
+    expect(page.get_by_role("heading", name="First steps")).to_be_hidden()
 
 
 def test_everything_is_paused_after_a_question_and_resumed(page: Page, here: ReceiverHere) -> None:
@@ -81,7 +81,7 @@ def test_a_move_that_waits_is_approved_on_its_own_page(
     here.push("1.0")
     page.goto("/")
     link = page.get_by_role("link", name=f"Review and approve {APP}/prod to 1.0").first
-    expect(link).to_be_visible(timeout=30_000)
+    expect(link).to_be_visible()
     kept(page, "waiting-for-approval")
     link.click()
     kept(page, "approve")
@@ -140,9 +140,7 @@ def test_versions_say_why_they_are_kept_and_what_changed(
     for tag in ("1.0", "1.1", long):
         created(here, tag)
     page.goto("/versions")
-    expect(page.get_by_role("cell", name="1 deployment of it is running")).to_be_visible(
-        timeout=30_000
-    )
+    expect(page.get_by_role("cell", name="1 deployment of it is running")).to_be_visible()
     kept(page, "versions")
 
     page.get_by_role("link", name="Changes from 1.1 to nightly-").click()
@@ -241,7 +239,7 @@ def test_a_refused_token_is_the_first_line(
     here.push("1.1")
     page.goto("/")
 
-    expect(page.get_by_text("Edgegap refuses the API token").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Edgegap refuses the API token").first).to_be_visible()
     kept(page, "token-refused")
     assert REPOSITORY in page.content()
 

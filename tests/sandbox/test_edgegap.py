@@ -624,11 +624,13 @@ def test_who_does_not_wait_for_a_slow_answer_finds_it_done(
 def test_a_call_that_is_carried_out_after_its_answer(
     sandbox: EdgegapSandbox, edgegap: httpx.Client
 ) -> None:
-    sandbox.misbehave(Fault("late", status=504, seconds=0.05))
+    sandbox.misbehave(Fault("late", status=504))
 
     answer = edgegap.post(VERSION, json=body())
 
     assert answer.status_code == 504
+    assert not sandbox.versions
+    sandbox.proceed()
     wait_until_made(sandbox, 1)
     assert edgegap.get(f"{VERSION}/1.0").status_code == 200
     assert [call.status for call in sandbox.calls] == [504, 200]

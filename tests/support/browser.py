@@ -25,6 +25,7 @@ WIDTHS: dict[str, ViewportSize] = {
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _windows = count()
+expect.set_options(timeout=30_000)  # the machine may be busy
 
 
 @contextmanager
