@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from receiver.cli.client import (
     KEY,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
     from receiver.ledger.views import Delivery, DeliveryDetail
-    from receiver.upkeep.replay import ReplayedDeliveries
     from receiver.upkeep.waiting import Awaited
     from receiver.web.bodies import ReplayRequest
 
@@ -310,33 +310,42 @@ def replay(ids: tuple[str, ...], parked: bool, since: str | None, as_json: bool)
         raise CommandError("name deliveries by ID, or use --parked or --since", USAGE)
     settings = configured(KEY)
     asked = ReplayRequest(list(ids), parked, None if since is None else Time(moment(since)))
-    done = asyncio.run(_replay(settings, asked))
-    for one in done.replayed:
-        if as_json:
-            click.echo(json_text(one))
-        else:
-            reason = f" {one.reason}:" if one.reason else ""
-            click.echo(f"{one.delivery}  {one.verdict}{reason} {one.sentence}".rstrip())
-    if done.replayed and not as_json:
-        which = done.replayed[0].delivery if len(done.replayed) == 1 else "ID"
+    replayed, missing = asyncio.run(_replay(settings, asked, as_json=as_json))
+    if replayed and not as_json:
+        which = replayed[0] if len(replayed) == 1 else "ID"
         click.echo(f"For the result: receiver show {which}", err=True)
-    if done.missing:
-        named = ", ".join(done.missing)
+    if missing:
+        named = ", ".join(missing)
         raise CommandError(f"there is no delivery {named}; see `receiver deliveries`", NOT_FOUND)
-    if not done.replayed and not as_json:
+    if not replayed and not as_json:
         click.echo("Nothing to replay.", err=True)
 
 
-async def _replay(settings: Settings, asked: ReplayRequest) -> ReplayedDeliveries:
+async def _replay(
+    settings: Settings, asked: ReplayRequest, *, as_json: bool
+) -> tuple[list[str], tuple[str, ...]]:
+    """Print each part once it is replayed; return the deliveries, and the ids of none."""
     from receiver.upkeep.replay import ReplayedDeliveries
 
+    replayed: list[str] = []
+    missing: tuple[str, ...] = ()
     async with reached(settings) as server:
         if server.is_here:
             configured(frozenset({"rule"}))  # otherwise every verdict would be `no_rule`
-        done = await server.ask("POST", "/api/replay", ReplayedDeliveries, asked)
-        if done.replayed:
+        after: str | None = ""
+        while after is not None:
+            done = await server.ask("POST", "/api/replay", ReplayedDeliveries, asked)
+            for one in done.replayed:
+                reason = f" {one.reason}:" if one.reason else ""
+                line = f"{one.delivery}  {one.verdict}{reason} {one.sentence}".rstrip()
+                click.echo(json_text(one) if as_json else line)
+                replayed.append(one.delivery)
+            missing += done.missing
+            after = done.next
+            asked = replace(asked, ids=[], after=after)
+        if replayed:
             server.note(PROCESSED_LATER)
-        return done
+        return replayed, missing
 
 
 @click.command()

@@ -11,11 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
+from msgspec.structs import astuple, replace
 
 from receiver.cli.client import (
     KEY,
     PROCESSED_LATER,
-    ask_receiver,
     configured,
     lenient_settings,
     perform,
@@ -46,7 +46,12 @@ if TYPE_CHECKING:
     from receiver.ledger.transaction import Tx
     from receiver.ledger.views import Changed
     from receiver.rules.rule import Rule
-    from receiver.web.bodies import MissedPushReport, Reloaded
+    from receiver.web.bodies import (
+        DismissRequest,
+        MissedPushReport,
+        Reloaded,
+        UndoDismissalRequest,
+    )
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
@@ -359,7 +364,6 @@ def dismiss(
     ID is the ID of a registration or of a delivery. The user name and the time are recorded. A
     dismissed push can be replayed like any other push.
     """
-    from receiver.ledger.views import Changed
     from receiver.logs import user_name
     from receiver.web.bodies import DismissRequest, UndoDismissalRequest
 
@@ -373,14 +377,15 @@ def dismiss(
     asked = (
         UndoDismissalRequest(list(ids), "command", user_name())
         if undo
-        else DismissRequest(list(ids), everything, why, "command", user_name())
+        else DismissRequest(list(ids), everything, why, source="command", name=user_name())
     )
     path = "/api/dismiss/undo" if undo else "/api/dismiss"
-    changed = ask_receiver(lenient_settings(KEY), "POST", path, Changed, asked)
+    word = "parked" if undo else "dismissed"
+    changed = asyncio.run(_change(path, asked, None if as_json else word))
     if as_json:
         click.echo(json_text(changed))
-    else:
-        _print_changed(changed, "parked" if undo else "dismissed")
+    elif not any(astuple(changed)):
+        click.echo("Nothing is parked.", err=True)
     if changed.missing:
         named = ", ".join(changed.missing)
         raise CommandError(
@@ -392,10 +397,30 @@ def dismiss(
         raise CommandError(f"{named} {problem}", NOT_DONE)
 
 
+async def _change(
+    path: str, asked: DismissRequest | UndoDismissalRequest, word: str | None
+) -> Changed:
+    """Return all that was changed; with `word`, print each part of it once it is."""
+    from receiver.ledger.views import Changed
+    from receiver.upkeep.operations import Dismissed, joined
+    from receiver.web.bodies import DismissRequest
+
+    parts: list[Changed] = []
+    async with reached(lenient_settings(KEY)) as server:
+        after: str | None = ""
+        while after is not None:
+            part = await server.ask("POST", path, Dismissed, asked)
+            parts.append(part)
+            if word is not None:
+                _print_changed(part, word)
+            after = part.next
+            if isinstance(asked, DismissRequest):
+                asked = replace(asked, after=after)
+    return Changed(**joined(parts))
+
+
 def _print_changed(changed: Changed, word: str) -> None:
     for one in changed.registrations:
         click.echo(f"{word}  {one.id}  {one.app}/{one.version}  {one.reason or ''}")
     for one in changed.superseded:
         click.echo(f"superseded  {one.id}  {one.app}/{one.version}: a later push succeeded")
-    if not (changed.registrations or changed.superseded or changed.missing or changed.unchanged):
-        click.echo("Nothing is parked.", err=True)

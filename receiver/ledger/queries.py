@@ -227,10 +227,12 @@ def unfinished_registrations(tx: Tx) -> list[OpenRegistration]:
     return _views(tx, OpenRegistration, _OPEN)
 
 
-def deliveries_to_replay(tx: Tx, *, parked: bool, since: int | None) -> list[str]:
-    """Return the deliveries whose registrations are parked, or that came since then, by age."""
+def deliveries_to_replay(
+    tx: Tx, *, parked: bool, since: int | None, after: str, most: int
+) -> list[str]:
+    """Return the next deliveries whose registrations are parked, or that came since then."""
     c = deliveries.c
-    query = select(c.id).order_by(c.id)
+    query = select(c.id).where(c.id > after).order_by(c.id).limit(most)
     if since is not None:
         query = query.where(c.received_at >= since, c.verdict != Verdict.REFUSED.value)
     if parked:

@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from msgspec.structs import astuple
 
 from receiver import metrics
 from receiver.config.settings import LiveSettings
@@ -24,7 +23,7 @@ from receiver.ledger.gates import open_gate, probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.transaction import Tx
-from receiver.ledger.views import Changed, described
+from receiver.ledger.views import Changed, RegistrationId, described
 from receiver.logs import Source, log_operation, requested_by
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
@@ -36,7 +35,8 @@ from receiver.upkeep.replay import Replayed, ReplayedDeliveries, replay_selected
 
 PATIENCE_SECONDS = 5.0
 MOST_NAMED = 20
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 100  # in a transaction
+MOST_IN_REQUEST = 200  # of what no id names: then a request is answered in a few seconds
 PausedSince = Annotated[
     dict[str, Time], described("Since when each repository is paused; * is all repositories.")
 ]
@@ -53,6 +53,15 @@ class Asker(msgspec.Struct, frozen=True):
         return f"{self.source} ({self.name})" if self.name else self.source
 
 
+class Dismissed(Changed, frozen=True):
+    """What was dismissed."""
+
+    next: Annotated[
+        RegistrationId | None,
+        described("Pass it as `after` to dismiss the rest; null if this was all."),
+    ] = None
+
+
 async def dismiss(
     ledger: Ledger,
     asker: Asker,
@@ -60,13 +69,15 @@ async def dismiss(
     *,
     everything: bool = False,
     reason: str | None = None,
-) -> Changed:
+    after: str | None = None,
+) -> Dismissed:
     """Close the parked registrations among these registrations and deliveries.
 
-    `everything`: also close all parked registrations, or all with this reason if it is given.
+    `everything`: also close the next parked registrations after that one, or the next with this
+    reason if it is given.
     """
     by = str(asker)
-    parts: list[Changed] = [Changed((), (), (), ())]
+    parts: list[Changed] = []
 
     def note(part: Changed) -> None:
         parts.append(part)
@@ -75,11 +86,20 @@ async def dismiss(
 
     for some in _in_parts(ids):
         note(await ledger.write(partial(dismiss_parked, identities=some, by=by)))
-    after: str | None = "" if everything else None
-    while after is not None:
-        part, after = await ledger.write(partial(_dismiss_next, reason=reason, after=after, by=by))
-        note(part)
-    return Changed(*(tuple(chain(*lists)) for lists in zip(*map(astuple, parts), strict=True)))
+    last = after or "" if everything else None
+    for _ in range(0, MOST_IN_REQUEST, MOST_AT_ONCE):
+        if last is not None:
+            part, last = await ledger.write(
+                partial(_dismiss_next, reason=reason, after=last, by=by)
+            )
+            note(part)
+    return Dismissed(**joined(parts), next=last)
+
+
+def joined(parts: Sequence[Changed]) -> dict[str, Any]:
+    """Return the fields of several changes as those of one."""
+    names = Changed.__struct_fields__
+    return {name: tuple(chain(*(getattr(one, name) for one in parts))) for name in names}
 
 
 def _dismiss_next(tx: Tx, *, reason: str | None, after: str, by: str) -> tuple[Changed, str | None]:
@@ -88,7 +108,7 @@ def _dismiss_next(tx: Tx, *, reason: str | None, after: str, by: str) -> tuple[C
     There may be a hundred thousand: in one transaction no push would be accepted meanwhile.
     """
     some = parked_ids(tx, reason, after=after, most=MOST_AT_ONCE)
-    return dismiss_parked(tx, some, by), some[-1] if some else None
+    return dismiss_parked(tx, some, by), some[-1] if len(some) == MOST_AT_ONCE else None
 
 
 def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -171,12 +191,24 @@ class Manual(msgspec.Struct, frozen=True):
         return recorded
 
     async def replay(
-        self, ids: Sequence[str], source: Source, *, parked: bool = False, since: int | None = None
+        self,
+        ids: Sequence[str],
+        source: Source,
+        *,
+        parked: bool = False,
+        since: int | None = None,
+        after: str | None = None,
     ) -> ReplayedDeliveries:
-        """Replay these deliveries, all parked deliveries, or all since then (epoch ms)."""
+        """Replay these deliveries, and the next that are parked or came since then (epoch ms).
+
+        `after` is the last one of those that were replayed before.
+        """
         rules = self.current.settings.rules
         await self.ledger.write(probe_now)  # a person may have fixed the cause, such as the token
-        chosen = await self.ledger.read(lambda tx: selected(tx, ids, parked=parked, since=since))
+        last, most = after or "", MOST_IN_REQUEST
+        chosen, following = await self.ledger.read(
+            lambda tx: selected(tx, ids, parked=parked, since=since, after=last, most=most)
+        )
         found: dict[str, Replayed | None] = {}
         for some in _in_parts(list(chosen)):
             part = {one: chosen[one] for one in some}
@@ -184,6 +216,7 @@ class Manual(msgspec.Struct, frozen=True):
         done = ReplayedDeliveries(
             tuple(one for one in found.values() if one is not None),
             tuple(identity for identity, one in found.items() if one is None),
+            following,
         )
         self.forget()
         if done.replayed:

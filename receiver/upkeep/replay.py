@@ -85,6 +85,10 @@ class ReplayedDeliveries(msgspec.Struct, frozen=True):
 
     replayed: tuple[Replayed, ...]
     missing: Annotated[tuple[str, ...], described("Ids of no delivery and no registration.")]
+    next: Annotated[
+        DeliveryId | None,
+        described("Pass it as `after` to replay the rest; null if this was all."),
+    ] = None
 
 
 def replay(
@@ -125,13 +129,20 @@ def replay(
     return Replayed(delivery, ruling.verdict, reason, sentence, opened)
 
 
-def selected(tx: Tx, ids: Iterable[str], *, parked: bool, since: int | None) -> dict[str, bool]:
-    """Return these, all parked or all later deliveries, and whether a person named each."""
+def selected(
+    tx: Tx, ids: Iterable[str], *, parked: bool, since: int | None, after: str, most: int
+) -> tuple[dict[str, bool], str | None]:
+    """Return these and the next parked or later deliveries, and whether a person named each.
+
+    The second value is the one to go on after, None at the end.
+    """
     chosen = dict.fromkeys(ids, True)
-    if parked or since is not None:
-        for identity in queries.deliveries_to_replay(tx, parked=parked, since=since):
-            chosen.setdefault(identity, False)
-    return chosen
+    if not parked and since is None:
+        return chosen, None
+    found = queries.deliveries_to_replay(tx, parked=parked, since=since, after=after, most=most)
+    for identity in found:
+        chosen.setdefault(identity, False)
+    return chosen, found[-1] if len(found) == most else None
 
 
 def replay_selected(

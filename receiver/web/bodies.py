@@ -208,6 +208,9 @@ class ReplayRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since: Annotated[
         Time | None, described("Also all deliveries that were received then or later.")
     ] = None
+    after: Annotated[
+        Plain | None, described("With `parked` or `since`: the `next` of the previous answer.")
+    ] = None
 
 
 class RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -379,6 +382,9 @@ class DismissRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[
         Reason | None, described("With `all`: only those parked for this reason.")
     ] = None
+    after: Annotated[Plain | None, described("With `all`: the `next` of the previous answer.")] = (
+        None
+    )
     source: RequestSource = "api"
     name: UserName = ""
 
@@ -392,6 +398,7 @@ IDS_OR_ALL = {
                 "ids": {"minItems": 1},
                 "all": {"const": False},
                 "reason": {"type": "null"},
+                "after": {"type": "null"},
             },
         },
         {"required": ["all"], "properties": {"ids": {"maxItems": 0}, "all": {"const": True}}},

@@ -23,7 +23,7 @@ from receiver.ledger.queries import Filter, delivery_detail, find_push, search_d
 from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
 from receiver.service import Service
 from receiver.upkeep import operations
-from receiver.upkeep.operations import Asker
+from receiver.upkeep.operations import Asker, Dismissed
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
 from receiver.upkeep.waiting import (
     MOST_WAITING,
@@ -245,9 +245,12 @@ async def replay_delivery(service: Service, request: Request) -> Response:
     returns(ReplayedDeliveries, "What was replayed or missing.", ACCEPTED),
 )  # fmt: skip
 async def replay_deliveries(service: Service, request: Request, body: ReplayRequest) -> Response:
-    """Replay many deliveries."""
+    """Replay many deliveries: those that `ids` names, and at most 200 others.
+
+    If there are more, the answer has a `next`.
+    """
     done = await service.manual.replay(
-        body.ids, source_of(request), parked=body.parked, since=body.since
+        body.ids, source_of(request), parked=body.parked, since=body.since, after=body.after
     )
     return json_response(done, 202)
 
@@ -278,18 +281,26 @@ def _missed(found: MissedPushReport) -> Push:
 
 
 @api(
-    "POST /api/dismiss", Group.PARKED, returns(Changed, "The dismissed registrations."),
+    "POST /api/dismiss", Group.PARKED, returns(Dismissed, "The dismissed registrations."),
     rules=IDS_OR_ALL,
 )  # fmt: skip
 async def dismiss_registrations(service: Service, _: Request, body: DismissRequest) -> Response:
-    """Dismiss parked registrations."""
+    """Dismiss parked registrations: those that `ids` names or, with `all`, at most 200.
+
+    If there are more, the answer has a `next`.
+    """
     if body.all == bool(body.ids):
         raise BadRequest("give `ids`, or `all`: true")
-    if body.reason is not None and not body.all:
-        raise BadRequest("`reason` goes with `all`: true")
+    if not body.all and (body.reason is not None or body.after is not None):
+        raise BadRequest("`reason` and `after` go with `all`: true")
     asker = Asker(body.source, body.name)
     changed = await operations.dismiss(
-        service.ledger, asker, body.ids, everything=body.all, reason=body.reason
+        service.ledger,
+        asker,
+        body.ids,
+        everything=body.all,
+        reason=body.reason,
+        after=body.after,
     )
     return json_response(changed)
 

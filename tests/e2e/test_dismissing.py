@@ -16,11 +16,8 @@ from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.queries import Filter, delivery_detail, list_deliveries
 from receiver.ledger.registrations import settle
-from receiver.ledger.views import Changed
-from receiver.logs import Source
 from receiver.reasons import Reason
 from receiver.sandbox.edgegap import EdgegapSandbox
-from receiver.upkeep import operations
 from receiver.upkeep.purge import Purge
 from receiver.web import versions
 from tests.support.commands import Commands, commands_beside, commands_in
@@ -351,31 +348,6 @@ def test_a_dismissed_digest_is_not_treated_as_the_one_the_tag_had(ledger: Ledger
     assert one_claim(ledger).known_digest is None
 
 
-def test_all_that_is_parked_is_dismissed_or_replayed_in_short_transactions(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In one for a hundred thousand no push was accepted for half a minute."""
-    monkeypatch.setattr(operations, "MOST_AT_ONCE", 2)
-    for number, reason in enumerate(6 * [Reason.APP_MISSING, Reason.NOT_AMD64]):
-        write(ledger, lambda tx, number=number: pushed(tx, f"1.{number}"))  # type: ignore[misc]
-        settled(ledger, one_claim(ledger), parked(reason))
-    manual = operations.Manual(ledger, LiveSettings(Settings()), lambda: None, lambda: None)
-    before = ledger.commits
-    asyncio.run(manual.replay((), Source.API, parked=True))
-    assert ledger.commits - before > 6
-    before = ledger.commits
-
-    dismissed = operations.dismiss(ledger, operations.Asker("page"), everything=True)
-    changed = asyncio.run(dismissed)
-
-    assert len({one.id for one in changed.registrations}) == len(changed.registrations) > 6
-    assert (changed.missing, changed.unchanged, changed.superseded) == ((), (), ())
-    assert ledger.commits - before > len(changed.registrations) / 2
-    assert ledger.read_sync(partial(parked_ids, reason=None)) == []
-    nothing = asyncio.run(operations.dismiss(ledger, operations.Asker("page")))
-    assert nothing == Changed((), (), (), ())
-
-
 def test_on_both_engines_it_is_closed_and_opened_again(ledger: Ledger) -> None:
     delivery = write(ledger, lambda tx: pushed(tx, "1.0"))
     settled(ledger, one_claim(ledger), parked(Reason.APP_MISSING))
@@ -429,6 +401,7 @@ def test_what_a_later_push_made_needless_is_not_parked_again(
     "body",
     [
         {"ids": ["r0"], "reason": "not_amd64"},
+        {"ids": ["r0"], "after": "r0"},
         {"reason": "not_amd64"},
         {"ids": ["r0"], "all": True},
         {},

@@ -31,7 +31,8 @@ def deliveries(ledger: Ledger) -> dict[str, str]:
 
 def replayed(ledger: Ledger, *ids: str, since: int | None = None) -> dict[str, Replayed]:
     def replay(tx: Tx) -> dict[str, Replayed | None]:
-        return replay_selected(tx, [RULE], selected(tx, ids, parked=False, since=since))
+        chosen, _ = selected(tx, ids, parked=False, since=since, after="", most=100)
+        return replay_selected(tx, [RULE], chosen)
 
     return {one.delivery: one for one in write(ledger, replay).values() if one is not None}
 

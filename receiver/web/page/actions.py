@@ -64,10 +64,12 @@ async def _replay(service: Service, form: Form) -> Redirect:
 
 
 async def _replay_parked(service: Service, form: Form) -> Redirect:
-    replayed = (await service.manual.replay((), Source.PAGE, parked=True)).replayed
-    pushes = "1 push was" if len(replayed) == 1 else f"{len(replayed)} pushes were"
-    done = f"{pushes} replayed; a version that cannot be created is parked again."
-    return Redirect(_back(form, "/"), done)
+    done = await service.manual.replay((), Source.PAGE, parked=True)
+    count = len(done.replayed)
+    pushes = "1 push was" if count == 1 else f"{count} pushes were"
+    more = "" if done.next is None else " Others are still parked: replay them in the same way."
+    notice = f"{pushes} replayed; a version that cannot be created is parked again.{more}"
+    return Redirect(_back(form, "/"), notice)
 
 
 async def _move(service: Service, form: Form) -> Redirect:

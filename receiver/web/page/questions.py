@@ -24,6 +24,7 @@ from receiver.reasons import Reason, State
 from receiver.rules.channel_order import ByHand, ChannelState, version_number
 from receiver.rules.rule import Rule
 from receiver.service import Service
+from receiver.upkeep import operations
 from receiver.upkeep.channels import ChannelNotMoved, image_named, promote, rollback_channel
 
 NOTHING = "nothing"
@@ -203,8 +204,10 @@ async def before_replaying_all(service: Service, _: Form) -> str:
     """Ask before everything parked is replayed, with the targets by reason."""
     parked = await service.ledger.read(lambda tx: parked_by_reason(tx, MOST_NAMED))
     count = sum(alike.count for alike in parked)
-    question = f"Replay {'the parked registration' if count == 1 else f'all {count} parked'}?"
-    return "\n".join([question, *map(_alike, parked)])
+    which = "the parked registration" if count == 1 else f"all {count} parked"
+    if count > operations.MOST_IN_REQUEST:
+        which = f"the oldest {operations.MOST_IN_REQUEST} of {count} parked"
+    return "\n".join([f"Replay {which}?", *map(_alike, parked)])
 
 
 def _alike(parked: ParkedAlike) -> str:
