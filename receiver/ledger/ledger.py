@@ -150,12 +150,9 @@ class Ledger:
         """How often this process has changed what the pages show."""
         return 0 if self._writer is None else self._writer.commits
 
-    async def write(self, write: Callable[[Tx], T], *, quiet: bool = False) -> T:
-        """Run the function in a transaction; its result means that it is on disk.
-
-        `quiet`: it changes nothing that a page shows.
-        """
-        return await self._open_writer.write(write, quiet=quiet)
+    async def write(self, write: Callable[[Tx], T]) -> T:
+        """Run the function in a transaction; its result means that it is on disk."""
+        return await self._open_writer.write(write)
 
     def write_batched(
         self, write: Callable[[Tx, Sequence[Item]], Sequence[T]], item: Item

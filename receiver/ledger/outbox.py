@@ -75,6 +75,7 @@ def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
             taken += group
     for one in taken:
         put_off(tx, [one.id], tx.now + LEASE_MS, tries=one.tries)
+    tx.quiet = not taken
     return taken
 
 

@@ -26,10 +26,14 @@ DATABASE_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
 class Tx:
-    """A transaction under way. Its clock is read once: all it writes happened at one time."""
+    """A transaction under way. Its clock is read once: all it writes happened at one time.
+
+    Who writes sets `quiet` if it changes nothing that a page shows.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.quiet = False
         self.postgresql = connection.dialect.name == "postgresql"
         self._now: int | None = None
         self._numbered = not self.postgresql  # one receiver alone knows the newest id itself

@@ -37,18 +37,15 @@ T = TypeVar("T")
 
 
 class Work(msgspec.Struct):
-    """Something to write; with an `item`, together with all of its group that write alike.
-
-    `quiet`: it changes nothing that a page shows.
-    """
+    """Something to write; with an `item`, together with all of its group that write alike."""
 
     write: Callable[..., Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     item: Any = None
     alike: bool = False
-    quiet: bool = False
     result: Any = None
+    quiet: bool = False
     error: Exception | None = None
 
 
@@ -158,7 +155,9 @@ class Committer:
                         work.result = result
                 else:
                     for work in works:
+                        tx.quiet = False
                         work.result = work.write(tx)
+                        work.quiet = tx.quiet
             if self._file is not None:
                 self._file.log.committing()
         if self._file is not None:
@@ -195,13 +194,13 @@ class Writer:
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, write: Callable[[Tx], T], *, quiet: bool = False) -> T:
+    async def write(self, write: Callable[[Tx], T]) -> T:
         """Run the function in a transaction and return its result once that is on disk.
 
         Raises LedgerError when it could not be committed: then nothing of it happened.
         """
         loop = asyncio.get_running_loop()
-        result: T = await self._queued(Work(write, loop, loop.create_future(), quiet=quiet))
+        result: T = await self._queued(Work(write, loop, loop.create_future()))
         return result
 
     def write_batched(

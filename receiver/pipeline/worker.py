@@ -240,7 +240,7 @@ class Worker:
         if free <= 0 and not self._ledger.shared:  # a shared ledger needs the heartbeat
             return longest
         take = partial(self._take_turn, free=free)  # replicas take a turn each second
-        reading, step, turn = await self._ledger.write(take, quiet=self._ledger.shared)
+        reading, step, turn = await self._ledger.write(take)
         self._watch.was_read(reading, step)
         if turn.replicas is not None:
             self._watch.replicas = turn.replicas
@@ -262,6 +262,7 @@ class Worker:
         turn = claim_due(
             tx, settings, owner=self.owner, in_progress=self._running, free=free, shared=shared
         )
+        tx.quiet = tx.quiet and not step
         return reading, step, turn
 
     async def work(self, claimed: Claimed) -> None:
@@ -430,15 +431,18 @@ def claim_due(
     tx: Tx, settings: Settings, *, owner: str, in_progress: Collection[str], free: int, shared: bool
 ) -> Turn:
     """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
-    notify_crashed(tx, settings, reclaim_expired(tx, all_of_them=False, in_progress=in_progress))
-    replicas = None
+    freed = reclaim_expired(tx, all_of_them=False, in_progress=in_progress)
+    notify_crashed(tx, settings, freed)
+    replicas, released = None, 0
     if shared:
         replicas = heartbeat(tx, owner)  # the heartbeat continues behind a closed gate
-        release_lease(tx, owner, in_progress=in_progress)
+        released = release_lease(tx, owner, in_progress=in_progress)
+    tx.quiet = not freed and not released
     closed = gates.closed_gates(tx)
     if closed:
         busy = [gate for gate in closed if gate.name == gates.BUSY]
         probe = not busy and gates.take_probe(tx)  # a probe is also a request
+        tx.quiet = tx.quiet and not probe
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
         return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if gates.ALL in gates.paused(tx) and not may_run(tx):  # then the queue need not be searched
@@ -450,6 +454,7 @@ def claim_due(
             return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
     claimed = _claim(tx, owner, free, busy=bool(in_progress)) if free > 0 else ()
+    tx.quiet = tx.quiet and not claimed
     overdue = next_overdue(tx)
     times = [at for at in (next_due(tx), overdue) if at is not None]
     if not times:

@@ -179,11 +179,16 @@ class HealthCheck:
         self._failed = ""
         try:
             async with asyncio.timeout(SLOWEST_SECONDS):
-                await self._ledger.write(lambda tx: write_note(tx, TRIED, str(tx.now)), quiet=True)
+                await self._ledger.write(_try)
         except LedgerError as error:
             self._failed = str(error)
         except TimeoutError:
             self._failed = "the ledger did not answer in time"
+
+
+def _try(tx: Tx) -> None:
+    write_note(tx, TRIED, str(tx.now))
+    tx.quiet = True
 
 
 def take_snapshot(tx: Tx, settings: Settings) -> Snapshot:

@@ -174,9 +174,9 @@ def test_strangers_do_not_have_the_disk_written_for_each_request(tmp_path: Path)
     written: list[int] = []
 
     class Watched(Ledger):
-        async def write(self, write: Any, *, quiet: bool = False) -> Any:
+        async def write(self, write: Any) -> Any:
             written.append(1)
-            return await super().write(write, quiet=quiet)
+            return await super().write(write)
 
     async def flood() -> None:
         refused = RefusedLinks(ledger)

@@ -3,16 +3,22 @@
 from msgspec.structs import replace
 
 from receiver.backoff import WaitState
+from receiver.config.settings import Settings
 from receiver.ledger.due import next_due
 from receiver.ledger.ledger import Ledger
+from receiver.ledger.outbox import enqueue, lease_due
 from receiver.ledger.registrations import claim, record_request
 from receiver.ledger.result import Result
 from receiver.ledger.transaction import Tx
+from receiver.notifications.destinations import Notice, NotificationEvent
+from receiver.pipeline.worker import Turn, claim_due
 from receiver.reasons import Reason
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
+from receiver.secret import Secret
 from tests.support.ledger_work import OWNER, one_claim, pushed, settled, write
 
+TEAM = Notice("team", Secret("json://nowhere"))
 WAITING = Result.waiting(Reason.TRIAL_RUNNING, "", 1, WaitState())
 
 
@@ -85,3 +91,24 @@ def test_the_next_is_due_when_a_push_or_a_trial_is(ledger: Ledger) -> None:
     assert write(ledger, next_due) == 10
     assert len(taken(ledger, 9)) == 2
     assert write(ledger, next_due) is None
+
+
+def test_only_what_changes_something_counts_as_a_commit_of_a_page(ledger: Ledger) -> None:
+    """Each turn of an idle worker had every open tab rendered anew."""
+
+    def turn(tx: Tx) -> Turn:
+        return claim_due(tx, Settings(), owner=OWNER, in_progress=(), free=5, shared=ledger.shared)
+
+    write(ledger, turn)
+    before = ledger.commits
+    write(ledger, turn)
+    write(ledger, lease_due)
+    assert ledger.commits == before
+
+    queue(ledger, "1.0", due_at=1)
+    write(ledger, lambda tx: enqueue(tx, [TEAM], NotificationEvent.PARKED, "a text"))
+    before = ledger.commits
+    assert write(ledger, turn).claimed
+    assert ledger.commits == before + 1
+    assert write(ledger, lease_due)
+    assert ledger.commits == before + 2
