@@ -485,9 +485,9 @@ def test_a_page_waits_once_for_edgegaps_lists(
     waits: list[float] = []
     really = asyncio.wait
 
-    async def wait(tasks: Any, *, timeout: float) -> Any:  # noqa: ASYNC109 - as asyncio has it
+    async def wait(tasks: Any, *, timeout: float, **more: Any) -> Any:  # noqa: ASYNC109 - as asyncio has it
         waits.append(timeout)
-        return await really(tasks, timeout=timeout)
+        return await really(tasks, timeout=timeout, **more)
 
     sandbox.misbehave(Fault("timeout", method="GET", path_contains="/versions", seconds=60))
     monkeypatch.setattr("receiver.web.versions.asyncio.wait", wait)
