@@ -5,7 +5,8 @@ Every attempt begins with a GET, so that no version is created twice, whatever h
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -157,12 +158,13 @@ class Attempt:
         if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
             return self._park(Reason.RULE_CHANGED, rule)
         stopped = await self._before_the_look(rule)
-        if stopped is not None:
-            return stopped
+        return stopped or await self._at_edgegap(rule, partial(self._create, rule))
+
+    async def _at_edgegap(self, rule: Rule, if_absent: Callable[[], Awaitable[Result]]) -> Result:
         look = await self._get()
         policy = policy_for(Operation.LOOK, look)
         if policy.then is Action.ABSENT:
-            return await self._create(rule)
+            return await if_absent()
         if policy.then is Action.GO_ON and look.body is not None:
             return await self._present(rule, look.body)
         return await self._retry_or_park(rule, policy, look)
@@ -196,7 +198,7 @@ class Attempt:
         if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
         if policy.then is Action.TAKEN:
-            return await self._taken(rule, answer)
+            return await self._at_edgegap(rule, partial(self._in_conflict, rule, answer))
         if policy.then is Action.RETRY:
             look = await self._get()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
@@ -227,21 +229,13 @@ class Attempt:
         return plan_creation(self._wanted(rule), source.version, source.passed_over)
 
     def _wanted(self, rule: Rule) -> DesiredVersion:
-        claimed = self._claimed
-        api_token = self._settings.edgegap_token
-        return rule.wanted(claimed.app, claimed.version, claimed.image, api_token)
+        claimed, token = self._claimed, self._settings.edgegap_token
+        return rule.wanted(claimed.app, claimed.version, claimed.image, token)
 
-    async def _taken(self, rule: Rule, refusal: Answer) -> Result:
-        """Get the version that already has this name."""
-        look = await self._get()
-        policy = policy_for(Operation.LOOK, look)
-        if policy.then is Action.GO_ON and look.body is not None:
-            return await self._present(rule, look.body)
-        if policy.then is not Action.ABSENT:
-            return await self._retry_or_park(rule, policy, look)
+    async def _in_conflict(self, rule: Rule, refusal: Answer) -> Result:
+        """Try once more: the name is taken, but there is no version of this name."""
         if self._claimed.waited.reason is Reason.NAME_CONFLICT:
-            detail = summary_of(refusal)
-            return self._park(Reason.NAME_CONFLICT, rule, detail=detail)
+            return self._park(Reason.NAME_CONFLICT, rule, detail=summary_of(refusal))
         again = Policy(Action.RETRY, Reason.NAME_CONFLICT)
         return await self._retry_or_park(rule, again, refusal)
 
@@ -280,8 +274,7 @@ class Attempt:
                 self._notes += findings.notes
             else:
                 self._notes += ("the image could not be looked at; Edgegap has the tag already",)
-        stopped = self._overwritten_tag(rule)
-        return stopped if stopped is not None else await self._finish(rule, body, outcome)
+        return self._overwritten_tag(rule) or await self._finish(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Result | None:
         """Note that the tag was overwritten since; park the push if the rule says so.
@@ -307,8 +300,7 @@ class Attempt:
             case ImageOk():
                 self.digest, self._pullable = findings.digest, True
                 self._notes += findings.notes
-                stopped = self._overwritten_tag(rule)
-                return stopped if stopped is not None else await self._look_at_size(rule, findings)
+                return self._overwritten_tag(rule) or await self._look_at_size(rule, findings)
             case ImageRejected():
                 self.digest = findings.digest
                 return Result.rejected(findings.parking)
@@ -325,12 +317,11 @@ class Attempt:
     async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
         """Note the size, if it is known; park an image that is larger than the rule allows."""
         self._size = found.size
-        if found.size is None:
-            return None
         parking = too_large(self._claimed.image, rule, found.size)
         if parking is not None:
             return Result.rejected(parking)
-        self._notes += (size_note(found.size, await self._ledger.size_before()),)
+        if found.size is not None:
+            self._notes += (size_note(found.size, await self._ledger.size_before()),)
         return None
 
     def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
@@ -344,10 +335,10 @@ class Attempt:
             now=self._ledger.now(),
             jitter=self._jitter(),
         )
-        if waiting is not None:
-            return waiting
-        self._notes += (f"made without preflight: Docker Hub could not be asked ({out.detail})",)
-        return None
+        if waiting is None:
+            note = f"made without preflight: Docker Hub could not be asked ({out.detail})"
+            self._notes += (note,)
+        return waiting
 
     async def _check(self, rule: Rule, plan: Plan, outcome: Outcome) -> Result:
         """Compare the version that Edgegap created with our request."""
@@ -361,7 +352,7 @@ class Attempt:
 
     async def _compared(self, rule: Rule, plan: Plan, held: Body, outcome: Outcome) -> Result:
         differs = self._differs(rule, plan.body, held, plan.before)
-        return differs if differs is not None else await self._finish(rule, held, outcome)
+        return differs or await self._finish(rule, held, outcome)
 
     def _differs(
         self, rule: Rule, asked: Mapping[str, Any], held: Body, before: Body | None = None
@@ -437,10 +428,9 @@ class Attempt:
         else:
             await self._record("PATCH", version_path(app, version))
             answer = await self._client.update(app, version, plan.body)
-        self._recorded(answer)
         if answer.effect is not Effect.NONE:
             self._sent = plan
-        return answer
+        return self._recorded(answer)
 
     def _settings_sent(self) -> SentSettings | None:
         """Return what the version was sent, with what Edgegap shows of the rest."""
@@ -471,12 +461,22 @@ class Attempt:
         """
         if policy.then is Action.CLOSE_GATE and answer.status == HTTPStatus.FORBIDDEN:
             policy, answer = resolve_forbidden(answer, self._recorded(await self._client.probe()))
+        facts = {**self._facts(rule), **facts}
+        return self._next(policy, summary_of(answer), answer.retry_after, facts)
+
+    def _wait_for_digest(self, rule: Rule, out: Out, sentence: str) -> Result:
+        """Wait, for at most 24 hours, until the registry can be queried: `sentence` says why."""
+        policy = Policy(Action.RETRY, Reason.DOCKER_HUB_UNAVAILABLE)
+        waits = self._next(policy, out.detail, out.asked or None, self._facts(rule))
+        return replace(waits, sentence=sentence) if waits.state is State.WAITING else waits
+
+    def _next(self, policy: Policy, detail: str, wait: int | None, facts: dict[str, Any]) -> Result:
         return next_result(
             policy,
             waited=self._claimed.waited,
-            detail=summary_of(answer),
-            retry_after=answer.retry_after,
-            facts={**self._facts(rule), **facts},
+            detail=detail,
+            retry_after=wait,
+            facts=facts,
             now=self._ledger.now(),
             jitter=self._jitter(),
         )

@@ -19,7 +19,7 @@ from receiver.edgegap.responses import Body
 from receiver.ledger.result import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
-from receiver.pipeline.retry import Action, Operation, policy_for, wait_for_registry
+from receiver.pipeline.retry import Action, Operation, policy_for
 from receiver.reasons import Outcome, Reason, explain
 from receiver.rules.channel_order import (
     ByHand,
@@ -193,16 +193,8 @@ class ChannelAttempt(Attempt):
         of_digest = bool(self._expected(rule)) or (approved and not self._is_ordered)
         if self._is_restored or not of_digest:
             return super()._wait_for_docker_hub(rule, out)
-        facts = self._facts(rule)
-        return wait_for_registry(
-            self._claimed,
-            detail=out.detail,
-            asked=out.asked,
-            sentence=UNREAD.format(detail=out.detail, **facts) + self._anyway(),
-            facts=facts,
-            now=self._ledger.now(),
-            jitter=self._jitter(),
-        )
+        sentence = UNREAD.format(detail=out.detail, **self._facts(rule)) + self._anyway()
+        return self._wait_for_digest(rule, out, sentence)
 
     @property
     def _is_ordered(self) -> bool:

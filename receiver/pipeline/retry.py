@@ -225,29 +225,6 @@ def wait_at_most(
     return Result.waiting(reason, sentence, now + delay, so_far.incremented())
 
 
-def wait_for_registry(
-    claimed: Claimed,
-    *,
-    detail: str,
-    asked: int,
-    sentence: str,
-    facts: Mapping[str, object],
-    now: int,
-    jitter: float,
-) -> Result:
-    """Wait until the registry can be queried, for at most 24 hours; `sentence` says what for."""
-    waits = next_result(
-        Policy(Action.RETRY, Reason.DOCKER_HUB_UNAVAILABLE),
-        waited=claimed.waited,
-        detail=detail,
-        retry_after=asked or None,
-        facts=facts,
-        now=now,
-        jitter=jitter,
-    )
-    return replace(waits, sentence=sentence) if waits.state is State.WAITING else waits
-
-
 def defer_to_other_replicas(claimed: Claimed, result: Result, *, now: int, jitter: float) -> Result:
     """Wait for another replica if this replica does not have the rule that accepted the push.
 

@@ -36,7 +36,6 @@ from receiver.pipeline.retry import (
     Policy,
     policy_for,
     summary_of,
-    wait_for_registry,
 )
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.rule import Rule
@@ -201,27 +200,19 @@ class TrialAttempt(Attempt):
             case ImageOk(digest=str(digest)):
                 facts = {**self._facts(rule), "before": before, "now": digest}
                 return Result.parked(Reason.DIGEST_CHANGED, OVERWRITTEN.format(**facts))
-            case ImageOk(calls=calls):
-                unread = Out("the registry returned no digest", longest=0, calls=calls)
-                return self._wait_until_read(rule, unread)
             case ImageRejected(parking=parking):
                 return Result.rejected(parking)
             case ImagePending(calls=calls):
                 return await self._retry_or_park(rule, NO_IMAGE, calls[-1])
+            case ImageOk(calls=calls):
+                unread = Out("the registry returned no digest", longest=0, calls=calls)
+                return self._wait_until_read(rule, unread)
             case Out() as out:
                 return self._wait_until_read(rule, out)
 
     def _wait_until_read(self, rule: Rule, out: Out) -> Result:
-        facts = self._facts(rule)
-        return wait_for_registry(
-            self._claimed,
-            detail=out.detail,
-            asked=out.asked,
-            sentence=UNREAD.format(detail=out.detail, **facts),
-            facts=facts,
-            now=self._ledger.now(),
-            jitter=self._jitter(),
-        )
+        sentence = UNREAD.format(detail=out.detail, **self._facts(rule))
+        return self._wait_for_digest(rule, out, sentence)
 
     async def _find(self, rule: Rule, trial: Trial, run: TrialRun) -> Result:
         """Find the deployment of a request whose response is not known, or request it again."""
