@@ -104,30 +104,24 @@ class TrialAttempt(Attempt):
 
     async def _run(self) -> Result:
         claimed = self._claimed
-        rule, run = self._settings.rule_named(claimed.rule), claimed.trial
+        rule, run = self._settings.rule_named(claimed.rule), claimed.trial or TrialRun()
         of = claimed.image.repository, claimed.app
         if rule is not None and (rule.repository, rule.app) != of:
             rule = None  # another one has its name now
-        phase = Phase.ENDED if run is None else run.phase
         self.digest = claimed.digest
-        if run is not None and phase is Phase.STOPPING:
+        if run.phase is Phase.STOPPING:
             return await self._stop(rule, run)
         if rule is None:
             return self._park(Reason.RULE_GONE, rule)
-        if (
-            run is not None
-            and phase is Phase.ENDED
-            and run.passed
-            and self._claimed.evidence.passed
-        ):
+        if run.phase is Phase.ENDED and run.passed and claimed.evidence.passed:
             return await self._end(rule, run)  # its rule is back
-        planned = run if run is not None and run.passed is None else None
+        planned = claimed.trial if run.passed is None else None
         trial = _trial(rule, planned)
         if trial is None:
             return self._park(Reason.TRIAL_GONE, rule)
-        if run is not None and phase is Phase.REQUESTED:
+        if run.phase is Phase.REQUESTED:
             return await self._find(rule, trial, run)
-        if run is not None and phase is Phase.WATCHED:
+        if run.phase is Phase.WATCHED:
             return await self._watch(rule, trial, run)
         return await self._begin(rule, trial, planned)
 
