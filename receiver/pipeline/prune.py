@@ -102,13 +102,6 @@ class Pruned(msgspec.Struct, frozen=True):
     unsure: bool = False
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """Why a version is not deleted; see `Pruned`."""
-
-    why: str
-    unsure: bool = False
-
-
 class Scope(msgspec.Struct, frozen=True):
     """What to delete: up to `most` versions of the app beyond the newest `keep`.
 
@@ -276,34 +269,46 @@ class _Deleting:
         look = await respected(self._ledger, await self._client.look(app, version))
         if _is_gone(look):
             return await self._ledger.write(self._note_gone)
-        kept = self._against(look)
+        kept = self._kept(look)
         if kept is None:
             running = await self._client.deployments(app, version)
-            kept = _running(await respected(self._ledger, running))
+            kept = self._running(await respected(self._ledger, running))
         if kept is not None:
-            pruned = await self._ledger.write(partial(self._note, deleted=False, why=kept.why))
-            return replace(pruned, unsure=kept.unsure)
+            return await self._ledger.write(partial(self._note, result=kept))
         begun = await self._ledger.write(self._begin)
         return begun if isinstance(begun, Pruned) else await self._delete(begun)
 
-    def _against(self, look: Answer) -> _Kept | None:
-        """Return the reason to keep the version, by its GET; None if there is none."""
+    def _result(self, why: str, *, deleted: bool = False, unsure: bool = False) -> Pruned:
+        return Pruned(self._scope.app, self._target.version, deleted, why, unsure)
+
+    def _kept(self, look: Answer) -> Pruned | None:
+        """Return that the version is kept, by its GET; None if it may be deleted."""
         if not look.ok or look.body is None:
-            return _Kept(f"Edgegap could not be asked: {look.message}", unsure=True)
+            return self._result(f"Edgegap could not be asked: {look.message}", unsure=True)
         if not same_image(look.body, self._target.image):
-            return _Kept("it has another image than this receiver gave it")
+            return self._result("it has another image than this receiver gave it")
         return None
+
+    def _running(self, answer: Answer) -> Pruned | None:
+        """Return that deployments keep it, or that it is not known; None if there are none."""
+        count = running_in(answer)
+        if count is None:
+            why = f"it is not certain whether anything of it runs: {answer.message}"
+            return self._result(why, unsure=True)
+        if count == 1:
+            return self._result("1 deployment of it is running")
+        return self._result(f"{count} deployments of it are running") if count else None
 
     def _begin(self, tx: Tx) -> Deletion | Pruned:
         """Decide again, and lock the target."""
         if not self._may_go(tx):
-            return self._note(tx, deleted=False, why=IN_USE)
+            return self._note(tx, self._result(IN_USE))
         return begin_deletion(tx, self._scope.app, self._target.version, why=self._why)
 
     def _note_gone(self, tx: Tx) -> Pruned:
         """Record that somebody else deleted it, unless it has been created again since."""
         gone = self._may_go(tx)
-        return self._note(tx, deleted=gone, why=ALREADY_GONE if gone else IN_USE)
+        return self._note(tx, self._result(ALREADY_GONE if gone else IN_USE, deleted=gone))
 
     def _may_go(self, tx: Tx) -> bool:
         """Decide again, with claims locked out until the commit."""
@@ -316,24 +321,24 @@ class _Deleting:
     async def _delete(self, deletion: Deletion) -> Pruned:
         """Send the DELETE if there are still no deployments; it counts once the version is gone."""
         running = await self._client.deployments(deletion.app, deletion.version)
-        kept = _running(running)
+        kept = self._running(running)
         if kept is not None:
-            ended = await self._ended(deletion, deleted=False, why=kept.why)
+            await self._ended(deletion, kept)
             await respected(self._ledger, running)
-            return replace(ended, unsure=kept.unsure)
+            return kept
         answer = await self._send(deletion)
         refused = _refusal(answer)
         if refused is not None and answer.status in REFUSALS:
-            ended = await self._ended(deletion, deleted=False, why=refused)
+            ended = await self._ended(deletion, self._result(refused))
             await respected(self._ledger, answer)
             return ended
         look = await self._client.look(deletion.app, deletion.version)
         if _is_gone(look):
-            return await self._ended(deletion, deleted=True, why=self._why)
+            return await self._ended(deletion, self._result(self._why, deleted=True))
         if refused is not None and look.ok:
-            return await self._ended(deletion, deleted=False, why=refused)
+            return await self._ended(deletion, self._result(refused))
         await self._ledger.write(partial(leave_open, deletion=deletion))
-        return Pruned(deletion.app, deletion.version, deleted=False, why=NO_ANSWER)
+        return self._result(NO_ANSWER)
 
     async def _send(self, deletion: Deletion) -> Answer:
         try:
@@ -343,15 +348,14 @@ class _Deleting:
             path = version_path(deletion.app, deletion.version)
             return Answer("DELETE", path, None, message="no answer in time")
 
-    async def _ended(self, deletion: Deletion, *, deleted: bool, why: str) -> Pruned:
-        settings = self._current.settings
-        await _end(self._ledger, settings, deletion, deleted=deleted, why=why)
-        return Pruned(deletion.app, deletion.version, deleted=deleted, why=why)
+    async def _ended(self, deletion: Deletion, result: Pruned) -> Pruned:
+        settings, deleted = self._current.settings, result.deleted
+        await _end(self._ledger, settings, deletion, deleted=deleted, why=result.why)
+        return result
 
-    def _note(self, tx: Tx, *, deleted: bool, why: str) -> Pruned:
-        app, version = self._scope.app, self._target.version
-        note_deletion(tx, app, version, deleted=deleted, why=why)
-        return Pruned(app, version, deleted=deleted, why=why)
+    def _note(self, tx: Tx, result: Pruned) -> Pruned:
+        note_deletion(tx, result.app, result.version, deleted=result.deleted, why=result.why)
+        return result
 
 
 def _counts(one: Pruned) -> bool:
@@ -431,17 +435,6 @@ def _refusal(answer: Answer) -> str | None:
         return None
     message = answer.message or "it gave no reason"
     return f"Edgegap refused ({answer.status}): {message}; a matchmaker may use it"
-
-
-def _running(answer: Answer) -> _Kept | None:
-    """Return the version's deployments, or that they are unknown; None if there are none."""
-    count = running_in(answer)
-    if count is None:
-        why = f"it is not certain whether anything of it runs: {answer.message}"
-        return _Kept(why, unsure=True)
-    if count == 1:
-        return _Kept("1 deployment of it is running")
-    return _Kept(f"{count} deployments of it are running") if count else None
 
 
 async def why_refused(
