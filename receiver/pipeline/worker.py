@@ -71,11 +71,9 @@ class Turn(msgspec.Struct, frozen=True):
     `due_in`: seconds until something may be claimed, None if nothing is scheduled.
     `probe`: this replica should test whether Edgegap accepts the API token again.
     `replicas`: number of replicas that share the limits, None if the ledger is not shared.
-    `now`: the ledger's time (epoch ms).
     `overdue`: a deletion was sent some time ago and its result is still unknown.
     """
 
-    now: int
     claimed: tuple[Claimed, ...] = ()
     due_in: float | None = None
     probe: bool = False
@@ -444,24 +442,23 @@ def claim_due(
         probe = not busy and gates.take_probe(tx)  # a probe is also a request
         tx.quiet = tx.quiet and not probe
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
-        return Turn(tx.now, due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
+        return Turn(due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if gates.ALL in gates.paused(tx) and not may_run(tx):  # then the queue need not be searched
-        return Turn(tx.now, replicas=replicas)
+        return Turn(replicas=replicas)
     if free <= 0:
-        return Turn(tx.now, replicas=replicas)
+        return Turn(replicas=replicas)
     if shared:
         if not try_lock_claims(tx):  # otherwise two replicas would each claim the last free slot
-            return Turn(tx.now, due_in=SOON_SECONDS, replicas=replicas)
+            return Turn(due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
     claimed = _claim(tx, owner, free, busy=bool(in_progress)) if free > 0 else ()
     tx.quiet = tx.quiet and not claimed
     overdue = next_overdue(tx)
     times = [at for at in (next_due(tx), overdue) if at is not None]
     if not times:
-        return Turn(tx.now, claimed, replicas=replicas)
+        return Turn(claimed, replicas=replicas)
     in_seconds = (min(times) - tx.now) / 1000
     return Turn(
-        tx.now,
         claimed,
         in_seconds if in_seconds > 0 else BLOCKED_SECONDS,
         replicas=replicas,
