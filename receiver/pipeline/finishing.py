@@ -35,7 +35,10 @@ from receiver.rules.trial import OnFailure
 
 EXPECTED = frozenset({Reason.TRIAL_RUNNING, Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
 OF_EDGEGAP = "/v1/"  # the calls of an attempt that are not Docker Hub's
-CHANGES = frozenset({Outcome.CREATED, Outcome.UPDATED})
+CHANGES = {
+    Outcome.CREATED: ("created from", NotificationEvent.CREATED),
+    Outcome.UPDATED: ("moved to", NotificationEvent.UPDATED),
+}
 MOVES = {
     ByHand.PROMOTE.value: NotificationEvent.PROMOTED,
     ByHand.ROLLBACK.value: NotificationEvent.ROLLED_BACK,
@@ -101,14 +104,10 @@ def events_of(
     """
     target = f"{claimed.app}/{claimed.version}"
     found: list[tuple[NotificationEvent, str]] = []
-    if result.outcome is Outcome.CREATED:
-        text = f"{target} created from {claimed.image}.{_followed_by_itself(claimed)}"
-        event = MOVES.get(action or "", NotificationEvent.CREATED)
-        found.append((event, _with_warnings(text, result)))
-    if result.outcome is Outcome.UPDATED:
-        text = f"{target} moved to {claimed.image}.{_followed_by_itself(claimed)}"
-        event = MOVES.get(action or "", NotificationEvent.UPDATED)
-        found.append((event, _with_warnings(text, result)))
+    if result.outcome is not None and result.outcome in CHANGES:
+        happened, event = CHANGES[result.outcome]
+        text = f"{target} {happened} {claimed.image}.{_followed_by_itself(claimed)}"
+        found.append((MOVES.get(action or "", event), _with_warnings(text, result)))
     if result.state is State.PARKED:
         moved = f", although it was moved to {claimed.image}" if result.moved else ""
         text = f"{target} parked{moved}: {result.sentence}"
