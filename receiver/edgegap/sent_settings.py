@@ -79,22 +79,22 @@ def sent_settings(
     `before` is the version as Edgegap shows it: before a PATCH, or after the request.
     """
     hashing = _hashing(keys)
-    sent = _read(body, hashing, body.get("envs"), hidden_too=True)
+    sent = _read(body, hashing, hidden_too=True)
     if before is not None:
-        had = _read(before, hashing, before.get("envs"), hidden_too=False)
-        sent = msgspec.structs.replace(
+        had = _read(before, hashing, hidden_too=False)
+        sent = replace(
             sent,
             settings=had.settings | sent.settings,
             ports=sent.ports if "ports" in body else had.ports,
             variables=sent.variables if "envs" in body else had.variables,
             login=sent.login or had.login,
         )
-    return msgspec.structs.replace(sent, pull_profiles=tuple(pull_profiles), size=size)
+    return replace(sent, pull_profiles=tuple(pull_profiles), size=size)
 
 
 def shown_settings(version: Body, keys: Sequence[Secret]) -> SentSettings:
     """Return the settings of a version that Edgegap shows; hidden values are not known."""
-    return _read(version, _hashing(keys), version.get("envs"), hidden_too=False)
+    return _read(version, _hashing(keys), hidden_too=False)
 
 
 def encode(settings: SentSettings) -> str:
@@ -119,8 +119,8 @@ def _hashing(keys: Sequence[Secret]) -> Hashing:
     return lambda name, value: hash_of(json.dumps([name, value]), slow)
 
 
-def _read(version: Body, hashing: Hashing, envs: Any, *, hidden_too: bool) -> SentSettings:
-    login = [version.get(name) for name in LOGIN]
+def _read(version: Body, hashing: Hashing, *, hidden_too: bool) -> SentSettings:
+    login, envs = [version.get(name) for name in LOGIN], version.get("envs")
     known = all(is_text(part) and part and not is_masked(part) for part in login)
     entries = envs if isinstance(envs, list) else []
     return SentSettings(
@@ -175,11 +175,11 @@ class Seen(msgspec.Struct, frozen=True):
 
 def differences(a: Seen, b: Seen) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     """Return what differs, and the names of what cannot be compared."""
-    found = [
-        *_compared("image", a.settings.image, b.settings.image),
-        *_settings(a.settings, b.settings),
-        *_ports(a.settings, b.settings),
-    ]
+    found = [*_compared("image", a.settings.image, b.settings.image)]
+    for name, one, other in _paired(a.settings.settings, b.settings.settings):
+        found += _compared(name, _shown(one), _shown(other))
+    for name, one, other in _paired(_ports(a.settings), _ports(b.settings)):
+        found += _compared(f"port {name}", _port_text(one), _port_text(other))
     unknown: list[str] = []
     same_key = a.settings.hashed_by == b.settings.hashed_by != ""
     for name, one, other in _paired(_variables(a.settings), _variables(b.settings)):
@@ -238,17 +238,7 @@ def changes(
     return found
 
 
-def _settings(a: SentSettings, b: SentSettings) -> Iterator[Difference]:
-    for name, one, other in _paired(a.settings, b.settings):
-        yield from _compared(name, _shown(one), _shown(other))
-
-
-def _ports(a: SentSettings, b: SentSettings) -> Iterator[Difference]:
-    for name, one, other in _paired(_by_name(a), _by_name(b)):
-        yield from _compared(f"port {name}", _port_text(one), _port_text(other))
-
-
-def _by_name(settings: SentSettings) -> dict[str, Mapping[str, Any]]:
+def _ports(settings: SentSettings) -> dict[str, Mapping[str, Any]]:
     return {
         brief(port.get("name") or f"{port.get('port')}/{port.get('protocol')}"): port
         for port in settings.ports
@@ -294,8 +284,8 @@ def settings_toml(settings: SentSettings, title: str) -> str:
     names = variable_names([one.key for one in variables])
     lines = [f"# {_printable(title)}"]
     if settings.pull_profiles:
-        listed = _list([_quoted(name) for name in settings.pull_profiles])
-        lines.append(f"# In the table [[rule]]: pull_profiles = {listed}")
+        listed = ", ".join(map(_quoted, settings.pull_profiles))
+        lines.append(f"# In the table [[rule]]: pull_profiles = [{listed}]")
     if names:
         lines.append(f"# Set for the receiver: {', '.join(names.values())}")
     lines.append("[rule.settings]")
@@ -363,10 +353,6 @@ def _value(value: Any) -> str:
 def _quoted(text: str) -> str:
     """Return a text as TOML writes it, which is as JSON does, but for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-def _list(texts: Sequence[str]) -> str:
-    return f"[{', '.join(texts)}]"
 
 
 def _printable(text: str) -> str:
