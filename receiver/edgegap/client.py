@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import httpx
 
 from receiver import metrics
-from receiver.edgegap.listing import Listing, Pages
+from receiver.edgegap.listing import Listing, Pages, equal_to
 from receiver.edgegap.responses import (
     OF_VERSIONS,
     Answer,
@@ -112,12 +111,7 @@ class EdgegapClient:
         self._http = http
         self._token = token
         self._pace = pace
-        self._secrets = (token, *secrets)
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """The secrets to mask in every text of a response: the token, and those of the rules."""
-        return self._secrets
+        self.secrets = (token, *secrets)  # to mask in every text of a response
 
     def share(self, replicas: int) -> None:
         """Reduce the rate so that all replicas together stay within the limit."""
@@ -137,7 +131,7 @@ class EdgegapClient:
         self._pace = self._pace.changed(*pace)
         self._http.base_url = httpx.URL(base_url)
         self._token = token
-        self._secrets = (token, *secrets)
+        self.secrets = (token, *secrets)
 
     async def look(self, app: str, version: str) -> Answer:
         """GET one version."""
@@ -159,11 +153,7 @@ class EdgegapClient:
 
     async def deployments(self, app: str, version: str) -> Answer:
         """GET a version's deployments. Rows do not name the version: the query filters by it."""
-        filters = [
-            {"field": "application", "operator": "eq", "value": app},
-            {"field": "version", "operator": "eq", "value": version},
-        ]
-        query = json.dumps({"filters": filters})
+        query = equal_to(application=app, version=version)
         return await self.call("GET", "/v1/deployments", params={"query": query, "limit": 1})
 
     async def apps(self) -> Listing:
@@ -242,7 +232,7 @@ class EdgegapClient:
                     headers=response.headers,
                     content=content,
                     now=time.time_ns() // 1_000_000,
-                    secrets=(*self._secrets, *_secrets_in(body)),
+                    secrets=(*self.secrets, *_secrets_in(body)),
                     unreadable=unreadable,
                     shape=shape,
                     success=success,

@@ -9,7 +9,7 @@ to do about it is decided by the caller.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Generic, TypeVar
@@ -322,9 +322,8 @@ metrics_shape = _with_any(
 stop_shape = _with_any({"message", "deployment_summary"}, "the answer confirms no stop")
 
 
-def read_status(body: Body, secrets: Iterable[Secret]) -> Deployment:
+def read_status(body: Body, secrets: Sequence[Secret]) -> Deployment:
     """Return the status in a response."""
-    secrets = tuple(secrets)
     seconds, detail = number(body.get("elapsed_time")), body.get("error_detail")
     return Deployment(
         state=_state(body),
@@ -335,9 +334,8 @@ def read_status(body: Body, secrets: Iterable[Secret]) -> Deployment:
     )
 
 
-def read_logs(body: Body, secrets: Iterable[Secret]) -> Logs:
+def read_logs(body: Body, secrets: Sequence[Secret]) -> Logs:
     """Return the ends of the logs in a response, and its crash."""
-    secrets = tuple(secrets)
     found = body.get("crash_data")
     return Logs(
         lines=_lines(body.get("logs"), secrets),
@@ -379,7 +377,7 @@ def _state(body: Body) -> DeploymentState:
     return DeploymentState.READY if is_ready else DeploymentState.STARTING
 
 
-def _crash(found: Mapping[str, Any], secrets: tuple[Secret, ...]) -> Crash:
+def _crash(found: Mapping[str, Any], secrets: Sequence[Secret]) -> Crash:
     exit_code = number(found.get("exit_code"))
     return Crash(
         exit_code=max(-_FURTHEST, min(exit_code, _FURTHEST)) if type(exit_code) is int else None,
@@ -388,7 +386,7 @@ def _crash(found: Mapping[str, Any], secrets: tuple[Secret, ...]) -> Crash:
     )
 
 
-def _lines(log: Any, secrets: tuple[Secret, ...]) -> tuple[str, ...]:
+def _lines(log: Any, secrets: Sequence[Secret]) -> tuple[str, ...]:
     """Return the last lines of a log, masked before anything is cut off."""
     if isinstance(log, list):
         log = "\n".join(line for line in log if isinstance(line, str))

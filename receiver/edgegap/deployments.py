@@ -1,6 +1,5 @@
 """Calls about deployments: deploy, look, read logs and metrics, stop, list by tag."""
 
-import json
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import quote
@@ -28,6 +27,7 @@ from receiver.edgegap.deployment_answers import (
     status_of,
     stop_shape,
 )
+from receiver.edgegap.listing import equal_to
 from receiver.edgegap.responses import Answer, Body, Success
 from receiver.secret import Secret
 
@@ -64,8 +64,7 @@ async def status(client: EdgegapClient, request_id: str) -> Read[Deployment]:
     """GET a deployment's status. A terminated deployment may be shown for a while, or be gone."""
     path = f"/v1/status/{_quoted(request_id)}"
     answer = await client.call("GET", path, shape=status_of(request_id), success=_STATUS)
-    secrets = client.secrets
-    return _read(Call.STATUS, answer, lambda body: read_status(body, secrets))
+    return _read(Call.STATUS, answer, lambda body: read_status(body, client.secrets))
 
 
 async def logs(client: EdgegapClient, request_id: str, hidden: Iterable[Secret] = ()) -> Read[Logs]:
@@ -107,21 +106,18 @@ async def deployments_tagged(client: EdgegapClient, tag: str) -> Read[Deployment
 
 
 async def _list(client: EdgegapClient, **fields: str) -> Read[Deployments]:
-    filters = [{"field": name, "operator": "eq", "value": value} for name, value in fields.items()]
+    query = equal_to(**fields)
     listing = await client.list_all(
-        "/v1/deployments",
-        "data",
-        ROWS_PER_PAGE,
-        id_field="request_id",
-        query=json.dumps({"filters": filters}),
+        "/v1/deployments", "data", ROWS_PER_PAGE, id_field="request_id", query=query
     )
     return _read(Call.LIST, listing.answer, lambda _: read_deployments(listing))
 
 
 def _read(call: Call, answer: Answer, read: Callable[[Body], T]) -> Read[T]:
     meaning = meaning_of(call, answer)
-    done = meaning is Meaning.DONE and answer.body is not None
-    return Read(meaning, answer, read(answer.body) if done and answer.body is not None else None)
+    if meaning is not Meaning.DONE or answer.body is None:
+        return Read(meaning, answer)
+    return Read(meaning, answer, read(answer.body))
 
 
 def _quoted(request_id: str) -> str:

@@ -4,6 +4,7 @@
 the first page again and again, with `has_next` true for ever.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -72,6 +73,12 @@ class Pages:
         total = count_of((last.body or {}).get("total_count"))
         has_all = not self._claims_more or (total is not None and len(self._rows) >= total)
         return Listing(tuple(self._rows.values()), answer, last.ok and has_all)
+
+
+def equal_to(**fields: str) -> str:
+    """Return the query for the rows of a list whose fields have these values."""
+    filters = [{"field": name, "operator": "eq", "value": value} for name, value in fields.items()]
+    return json.dumps({"filters": filters})
 
 
 def running_in(answer: Answer) -> int | None:

@@ -42,7 +42,6 @@ from receiver.secret import MASK, Secret
 from receiver.timestamps import read_http_date, read_iso
 
 Settings = dict[str, Any]
-SECRET_FIELDS = frozenset({"private_token"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ def newest(versions: Iterable[Body]) -> Body | None:
 
 def masked(body: Mapping[str, Any]) -> Settings:
     """Return the body with its registry token and env values replaced by stars, for showing."""
-    shown = {name: MASK if name in SECRET_FIELDS else value for name, value in body.items()}
+    shown = {name: MASK if name == TOKEN else value for name, value in body.items()}
     if isinstance(body.get("envs"), list):
         shown["envs"] = [{**env, "value": MASK} for env in body["envs"] if isinstance(env, dict)]
     return shown
