@@ -7,7 +7,6 @@ The paths and bodies for webhooks are not documented; they are those of public c
 that administrates is repeated, and a response that is not expected is kept as it is.
 """
 
-import base64
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Mapping
@@ -18,7 +17,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 import msgspec
 
-from receiver.dockerhub.http import TOO_MANY, DockerHubUnavailable, HttpResponse, fetch
+from receiver.dockerhub.http import TOO_MANY, DockerHubUnavailable, HttpResponse, claims_of, fetch
 from receiver.dockerhub.records import (
     ImmutableTags,
     Tag,
@@ -322,10 +321,9 @@ def _seconds_left(token: str) -> float:
     Both are times of Docker Hub's clock; without `iat`, `exp` is compared with ours.
     """
     try:
-        payload = token.split(".")[1]
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = claims_of(token)
         return float(claims["exp"]) - float(claims.get("iat", time.time()))
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return UNKNOWN_TOKEN_LIFE
 
 

@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from receiver.dockerhub.manifest import ACCEPTED, CONFIGS
 from receiver.errors import BadBody
 from receiver.images import OFFICIAL, is_repository, is_tag
 from receiver.reasons import Reason, explain
@@ -20,16 +21,7 @@ LAST_SECOND = 4_102_444_800  # 2100-01-01
 MAX_NAME = 255
 MAX_SHOWN = 80
 
-IMAGE_MEDIA_TYPES = frozenset(
-    {
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.config.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.container.image.v1+json",
-    }
-)
+IMAGE_MEDIA_TYPES = CONFIGS.union(ACCEPTED)
 # Of a test push: every receiver ignores what is not an image, whatever its rules say.
 TEST_MEDIA_TYPE = "application/vnd.edgegap-receiver.test-push"
 TEST_TAG = "receiver-test-push"
