@@ -103,7 +103,7 @@ class Hub:
             answer = await self._get_later(path, login, waiting)
             if answer.status != httpx.codes.OK:
                 what = f"Docker Hub's API does not list {repository}"
-                refused = _refusal(what, answer, [login.token] if login else [])
+                refused = _refusal(what, answer, login)
                 past_the_last = number > 1 and answer.status == httpx.codes.NOT_FOUND
                 if past_the_last and isinstance(refused, HubForbidden):
                     return  # tags were deleted meanwhile
@@ -140,7 +140,7 @@ class Hub:
         if answer.status == httpx.codes.OK:
             return bool(answer.json())
         what = f"Docker Hub's API does not show {repository}"
-        refused = _refusal(what, answer, [login.token] if login else [])
+        refused = _refusal(what, answer, login)
         if isinstance(refused, HubForbidden):
             return False
         raise refused
@@ -235,7 +235,8 @@ class Hub:
                 error.wait = LOCKED_SECONDS
             raise
         if answer.status != httpx.codes.OK:
-            raise _refusal("Docker Hub's API refuses the login", answer, [login.token], login=True)
+            what = "Docker Hub's API refuses the login"
+            raise _refusal(what, answer, login, of_login=True)
         token = _token_in(answer, login)
         life = _seconds_left(token)
         margin = min(TOKEN_MARGIN_SECONDS, life / 2)
@@ -291,12 +292,12 @@ def _page_number(following: object) -> int | None:
 
 
 def _refusal(
-    what: str, answer: HttpResponse, secrets: Iterable[Secret], *, login: bool = False
+    what: str, answer: HttpResponse, login: Login | None, *, of_login: bool = False
 ) -> DockerHubUnavailable:
-    secrets = list(secrets)
+    secrets = [login.token] if login is not None else []
     refused = answer.status in REFUSALS and answer.error() is not None
     kind = HubForbidden if refused else DockerHubUnavailable
-    exact = answer.exact(secrets, opaque=True) if login else None
+    exact = answer.exact(secrets, opaque=True) if of_login else None
     return kind(f"{what}: {answer.described(secrets)}", status=answer.status, exact=exact)
 
 

@@ -118,8 +118,8 @@ def read_manifest(media_type: str, content: bytes) -> Platforms | ConfigNeeded:
     )
     if not isinstance(config_type, str) or config_type not in CONFIGS or not runnable:
         return Platforms((), contents=_artifact(types))
-    digest = config.get("digest")
-    if not isinstance(digest, str) or not is_digest(digest):
+    digest = _digest(config)
+    if digest is None:
         raise UnreadableError("a manifest whose config has no digest")
     return ConfigNeeded(digest)
 
@@ -136,12 +136,10 @@ def read_tag_record(body: Mapping[str, Any]) -> tuple[str | None, Platforms | No
     Every field may be null, `os` empty, and `images` a list or a single object. A record without
     linux/amd64 decides only if it is complete: otherwise the registry is read.
     """
-    digest = body.get("digest")
     found = [_platform(row) for row in images_of(body) if not _is_attestation(row)]
     names = tuple(dict.fromkeys(name for name in found if "/" in name))
     complete = NEEDED in names or len(names) == len(set(found))
-    valid = digest if isinstance(digest, str) and is_digest(digest) else None
-    return valid, Platforms(names) if names and complete else None
+    return _digest(body), Platforms(names) if names and complete else None
 
 
 def image_size(body: Mapping[str, Any]) -> int | None:
@@ -173,22 +171,19 @@ def _platforms_of_index(body: Mapping[str, Any]) -> Platforms:
     for row in rows:
         if not isinstance(row, dict):
             continue
-        annotations = row.get("annotations")
-        platform = row.get("platform")
-        given = platform if isinstance(platform, dict) else {}
-        attests = isinstance(annotations, dict) and ATTESTATION in annotations
-        if attests:
+        annotations, platform, digest = row.get("annotations"), row.get("platform"), _digest(row)
+        if isinstance(annotations, dict) and ATTESTATION in annotations:
             continue
-        digest = row.get("digest")
+        given = platform if isinstance(platform, dict) else {}
         if _is_attestation(given):
-            unknown += [digest] if isinstance(digest, str) and is_digest(digest) else []
+            unknown += [digest] if digest is not None else []
             continue
         name = _platform(given)
         image = row.get("mediaType") in (*ACCEPTED, None) and "artifactType" not in row
         if name:
             names[name] = None
         elif image:
-            unspecified.append(digest if isinstance(digest, str) and is_digest(digest) else "")
+            unspecified.append(digest or "")
     if not names and not unspecified and len(unknown) == 1:
         unspecified = unknown  # no attestation is alone: its own manifest decides
     return Platforms(tuple(names), tuple(unspecified), contents=_artifact(_media_types(rows)))
@@ -222,6 +217,11 @@ def _platform(record: Mapping[str, Any]) -> str:
         return f"{system}/{architecture}"
     half = system or architecture
     return "" if half in {OS, ARCHITECTURE} else half
+
+
+def _digest(record: Mapping[str, Any]) -> str | None:
+    digest = record.get("digest")
+    return digest if isinstance(digest, str) and is_digest(digest) else None
 
 
 def _is_attestation(record: Mapping[str, Any]) -> bool:

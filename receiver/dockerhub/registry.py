@@ -92,13 +92,10 @@ class PullLimits:
 class CredentialsRejected(Exception):
     """The token server refuses the login itself, or to issue a token without a login.
 
-    `detail` is its message. Only a 401 with Docker's error body is a refusal: a 403, or HTML, comes
-    from a firewall or a proxy (github.com/microsoft/vscode-remote-release/issues/6920).
+    Its text is the server's message. Only a 401 with Docker's error body is a refusal: a 403, or
+    HTML, comes from a firewall or a proxy
+    (github.com/microsoft/vscode-remote-release/issues/6920).
     """
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
 
 
 class TokenService:
@@ -253,7 +250,7 @@ class Registry:
         try:
             token = await self.logins.token(repository, login, actions="pull,push")
         except CredentialsRejected as refused:
-            return False if "insufficient scopes" in refused.detail else None
+            return False if "insufficient scopes" in str(refused) else None
         return "push" in granted_actions(token)
 
     async def _get_ok(
@@ -282,7 +279,7 @@ class Registry:
             try:
                 token = await self.logins.token(repository, login)
             except CredentialsRejected as refused:
-                return TagDenied(login_refused=login is not None, detail=refused.detail)
+                return TagDenied(login_refused=login is not None, detail=str(refused))
             answer = await self._call(method, url, token, login)
         if path.startswith("manifests/"):  # responses for blobs contain no limit
             self.limits.remember(answer, login)
