@@ -28,30 +28,11 @@ _NO_ORGANIZATION = "token issued from organization access token is not allowed"
 _Answer = Callable[[Request], Awaitable[Response]]
 
 
-class HubApi:
-    """Shows repositories and tags; the public ones without a login."""
+class _Api:
+    """What all parts of the API share: the rate limit, the caller, and the caller's rights."""
 
     def __init__(self, hub: DockerHubAccount) -> None:
         self._hub = hub
-
-    def routes(self) -> list[Route]:
-        """Return the documented endpoints, and old ones, which accept no organization token."""
-        routes = [
-            Route("/v2/auth/token", self._endpoint(self._log_in), methods=["POST"]),
-            *WebhooksApi(self._hub, self._administered, self._membered).routes(self._endpoint),
-            *ImmutableTagsApi(self._hub, self._administered).routes(self._endpoint),
-        ]
-        for path, slash in [
-            ("/v2/namespaces/{namespace}/repositories/{repository}", ""),
-            ("/v2/repositories/{namespace}/{repository}", ""),
-            ("/v2/repositories/{namespace}/{repository}", "/"),
-        ]:
-            routes += [
-                Route(f"{path}{slash}", self._endpoint(self._show_repository)),
-                Route(f"{path}/tags{slash}", self._endpoint(self._list_tags)),
-                Route(f"{path}/tags/{{tag}}{slash}", self._endpoint(self._show_tag)),
-            ]
-        return routes
 
     def _endpoint(self, answer: _Answer) -> _Answer:
         """Wrap an endpoint with the rate limit and its headers."""
@@ -86,15 +67,73 @@ class HubApi:
         body = {"detail": "Rate limit exceeded", "error": False}
         return JSONResponse(body, 429, {hub.api_retry_after: value})
 
+    def _open(self, request: Request) -> tuple[Repository, frozenset[str]]:
+        """Return the requested repository, and what the caller may do with it."""
+        login = self._caller(request)
+        of_organization = login is not None and login.is_organization_token
+        if of_organization and request.url.path.startswith("/v2/repositories/"):
+            raise HTTPException(403, _NO_ORGANIZATION)
+        name = "{namespace}/{repository}".format(**request.path_params)
+        repository = self._hub.repositories.get(name)
+        allowed = self._hub.allowed(login, name)
+        if repository is None or (repository.private and login is None):
+            raise HTTPException(404, "object not found")
+        if repository.private and "pull" not in allowed:
+            raise HTTPException(403, "access denied")
+        return repository, allowed
+
+    def _administered(self, request: Request) -> Repository:
+        """Return the requested repository, if the caller may change its settings."""
+        return self._allowed(request, Login.administers)
+
+    def _allowed(self, request: Request, allows: Callable[[Login, str], bool]) -> Repository:
+        login = self._caller(request)
+        if login is None:
+            raise HTTPException(401, "Authentication credentials were not provided.")
+        repository, _ = self._open(request)
+        if not allows(login, repository.name):
+            raise HTTPException(403, "You do not have permission to perform this action.")
+        return repository
+
+    def _caller(self, request: Request) -> Login | None:
+        """Return the caller's login. A bad token is refused even if none is needed."""
+        authorization = request.headers.get("authorization")
+        if authorization is None:
+            return None
+        bearer = self._hub.bearers.read(authorization, audience=_AUDIENCE)
+        if bearer is None:
+            raise HTTPException(401, "Incorrect authentication credentials")
+        return bearer.login
+
+
+class HubApi(_Api):
+    """Shows repositories and tags; the public ones without a login."""
+
+    def routes(self) -> list[Route]:
+        """Return the documented endpoints, and old ones, which accept no organization token."""
+        routes = [
+            Route("/v2/auth/token", self._endpoint(self._log_in), methods=["POST"]),
+            *WebhooksApi(self._hub).routes(),
+            *ImmutableTagsApi(self._hub).routes(),
+        ]
+        for path, slash in [
+            ("/v2/namespaces/{namespace}/repositories/{repository}", ""),
+            ("/v2/repositories/{namespace}/{repository}", ""),
+            ("/v2/repositories/{namespace}/{repository}", "/"),
+        ]:
+            routes += [
+                Route(f"{path}{slash}", self._endpoint(self._show_repository)),
+                Route(f"{path}/tags{slash}", self._endpoint(self._list_tags)),
+                Route(f"{path}/tags/{{tag}}{slash}", self._endpoint(self._show_tag)),
+            ]
+        return routes
+
     async def _log_in(self, request: Request) -> Response:
-        try:
-            body: Any = await request.json()
-        except ValueError:
-            body = None
-        names = ("identifier", "secret")
-        if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in names):
-            raise HTTPException(400, "identifier and secret are required")
-        login = self._hub.find_login(body["identifier"], body["secret"])
+        match await _json(request):
+            case {"identifier": str(identifier), "secret": str(secret)}:
+                login = self._hub.find_login(identifier, secret)
+            case _:
+                raise HTTPException(400, "identifier and secret are required")
         if login is None:
             raise HTTPException(401, "Incorrect authentication credentials")
         kind = "oat" if login.is_organization_token else "pat"
@@ -142,48 +181,6 @@ class HubApi:
             raise HTTPException(404, "object not found")
         return JSONResponse(tag_record(repository, push))
 
-    def _open(self, request: Request) -> tuple[Repository, frozenset[str]]:
-        """Return the requested repository, and what the caller may do with it."""
-        login = self._caller(request)
-        of_organization = login is not None and login.is_organization_token
-        if of_organization and request.url.path.startswith("/v2/repositories/"):
-            raise HTTPException(403, _NO_ORGANIZATION)
-        name = "{namespace}/{repository}".format(**request.path_params)
-        repository = self._hub.repositories.get(name)
-        allowed = self._hub.allowed(login, name)
-        if repository is None or (repository.private and login is None):
-            raise HTTPException(404, "object not found")
-        if repository.private and "pull" not in allowed:
-            raise HTTPException(403, "access denied")
-        return repository, allowed
-
-    def _administered(self, request: Request) -> Repository:
-        """Return the requested repository, if the caller may change its settings."""
-        return self._allowed(request, Login.administers)
-
-    def _membered(self, request: Request) -> Repository:
-        """Return the requested repository, if the caller is no stranger to it."""
-        return self._allowed(request, Login.is_member)
-
-    def _allowed(self, request: Request, allows: Callable[[Login, str], bool]) -> Repository:
-        login = self._caller(request)
-        if login is None:
-            raise HTTPException(401, "Authentication credentials were not provided.")
-        repository, _ = self._open(request)
-        if not allows(login, repository.name):
-            raise HTTPException(403, "You do not have permission to perform this action.")
-        return repository
-
-    def _caller(self, request: Request) -> Login | None:
-        """Return the caller's login. A bad token is refused even if none is needed."""
-        authorization = request.headers.get("authorization")
-        if authorization is None:
-            return None
-        bearer = self._hub.bearers.read(authorization, audience=_AUDIENCE)
-        if bearer is None:
-            raise HTTPException(401, "Incorrect authentication credentials")
-        return bearer.login
-
 
 async def _respond(answer: _Answer, request: Request) -> Response:
     """Turn a refusal into a response here, so that it also gets the rate limit's headers."""
@@ -206,30 +203,20 @@ WEBHOOKS = "/v2/repositories/{namespace}/{repository}/webhook_pipeline/"
 LONGEST_URL = 255
 
 
-class WebhooksApi:
+class WebhooksApi(_Api):
     """Lists webhooks for members of the repository; its administrators create and delete them."""
 
-    def __init__(
-        self,
-        hub: DockerHubAccount,
-        administered: Callable[[Request], Repository],
-        membered: Callable[[Request], Repository],
-    ) -> None:
-        self._hub = hub
-        self._administered = administered
-        self._membered = membered
-
-    def routes(self, endpoint: Callable[[_Answer], _Answer]) -> list[Route]:
-        """Return the routes; `endpoint` wraps each with the rate limit."""
+    def routes(self) -> list[Route]:
+        """Return the routes."""
         return [
-            Route(WEBHOOKS, endpoint(self._list), methods=["GET"]),
-            Route(WEBHOOKS, endpoint(self._create), methods=["POST"]),
-            Route(f"{WEBHOOKS}{{slug}}/", endpoint(self._delete), methods=["DELETE"]),
+            Route(WEBHOOKS, self._endpoint(self._list), methods=["GET"]),
+            Route(WEBHOOKS, self._endpoint(self._create), methods=["POST"]),
+            Route(f"{WEBHOOKS}{{slug}}/", self._endpoint(self._delete), methods=["DELETE"]),
         ]
 
     async def _list(self, request: Request) -> Response:
         members = self._hub.webhooks_shown_to == "members"
-        repository = (self._membered if members else self._administered)(request)
+        repository = self._allowed(request, Login.is_member if members else Login.administers)
         try:
             number = int(request.query_params.get("page", "1"))
             size = min(100, max(1, int(request.query_params.get("page_size", "10"))))
@@ -246,11 +233,7 @@ class WebhooksApi:
 
     async def _create(self, request: Request) -> Response:
         repository = self._administered(request)
-        try:
-            body: Any = await request.json()
-        except ValueError:
-            body = None
-        match body:
+        match await _json(request):
             case {"name": str(name), "webhooks": [{"name": str(), "hook_url": str(url)}]} if name:
                 pass
             case _:
@@ -306,20 +289,14 @@ def _is_accepted(url: str) -> bool:
 IMMUTABLE_TAGS = "/v2/namespaces/{namespace}/repositories/{repository}/immutabletags"
 
 
-class ImmutableTagsApi:
+class ImmutableTagsApi(_Api):
     """Sets the rules, and lists the tags that one matches, for administrators."""
 
-    def __init__(
-        self, hub: DockerHubAccount, administered: Callable[[Request], Repository]
-    ) -> None:
-        self._hub = hub
-        self._administered = administered
-
-    def routes(self, endpoint: Callable[[_Answer], _Answer]) -> list[Route]:
-        """Return the routes; `endpoint` wraps each with the rate limit."""
+    def routes(self) -> list[Route]:
+        """Return the routes."""
         return [
-            Route(IMMUTABLE_TAGS, endpoint(self._set), methods=["PATCH"]),
-            Route(f"{IMMUTABLE_TAGS}/verify", endpoint(self._verify), methods=["POST"]),
+            Route(IMMUTABLE_TAGS, self._endpoint(self._set), methods=["PATCH"]),
+            Route(f"{IMMUTABLE_TAGS}/verify", self._endpoint(self._verify), methods=["POST"]),
         ]
 
     async def _set(self, request: Request) -> Response:
@@ -341,11 +318,15 @@ class ImmutableTagsApi:
         return JSONResponse({"tags": [tag for tag in tags if pattern.fullmatch(tag)]})
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _json(request: Request) -> Any:
     try:
-        body: Any = await request.json()
+        return await request.json()
     except ValueError:
-        body = None
+        return None
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    body = await _json(request)
     if not isinstance(body, dict):
         raise HTTPException(400, "the body must be an object")
     return body
