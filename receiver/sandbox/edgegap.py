@@ -24,9 +24,12 @@ from receiver.sandbox.calls import (
 )
 from receiver.sandbox.edgegap_account import EdgegapAccount, Storage, is_documented
 from receiver.sandbox.edgegap_deployments import Deployments
-from receiver.sandbox.edgegap_quirks import ListQuirks, Quirks, page_of
+from receiver.sandbox.edgegap_quirks import ListQuirks, page_of
 
 TokenState = Literal["good", "refused", "deleted"]
+
+_Result = dict[str, Any] | Response
+_Endpoint = Callable[[Request], Awaitable[Response]]
 
 _TOKEN_REFUSALS = {"refused": 401, "deleted": 403}
 
@@ -45,23 +48,13 @@ class EdgegapSandbox(EdgegapAccount):
         apps: Iterable[str] = ("my-game",),
         version_limit: int | None = None,
         latency: float = 0.0,
-        page_size: int = 10,
-        pullable: Callable[[str, str], bool] | None = None,
-        registry_login: tuple[str, str] | None = None,
-        hidden_value: str | None = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(
-            apps=apps,
-            version_limit=version_limit,
-            pullable=pullable,
-            registry_login=registry_login,
-            quirks=Quirks(hidden_value=hidden_value),
-        )
+        super().__init__(apps, version_limit)
         self.token = token
         self.token_state: TokenState = "good"  # noqa: S105  # a state, not a token
         self.latency = latency
-        self.page_size = page_size
+        self.page_size = 10
         self.lists = ListQuirks()
         self.deployments = Deployments(self.find_version, clock)
         self.storage = Storage(self.find_version)
@@ -83,10 +76,11 @@ class EdgegapSandbox(EdgegapAccount):
 
     def _build(self) -> Starlette:
         version = "/v1/app/{app}/version/{version}"
+        create_app = self._endpoint(lambda _, body: self.create_app(body))
         routes = [
             Route("/v1/apps", self._endpoint(self._list_apps)),
-            Route("/v1/app", self._endpoint(self._post_app), methods=["POST"]),
-            Route("/v1/app/{app}", self._endpoint(self._get_app)),
+            Route("/v1/app", create_app, methods=["POST"]),
+            Route("/v1/app/{app}", self._named(self.find_app)),
             Route("/v1/app/{app}/versions", self._endpoint(self._list_versions)),
             Route("/v1/app/{app}/version", self._endpoint(self._post_version), methods=["POST"]),
             Route(version, self._endpoint(self._get_version)),
@@ -104,29 +98,26 @@ class EdgegapSandbox(EdgegapAccount):
         )
 
     def _deployment_routes(self) -> list[Route]:
-        def by_id(
-            act: Callable[[str], dict[str, Any] | Response],
-        ) -> Callable[[Request], Awaitable[Response]]:
-            return self._endpoint(lambda request, _: act(request.path_params["id"]))
-
         deployments, endpoint = self.deployments, "/v1/storage/endpoint/{endpoint}"
         deploy = self._endpoint(lambda _, body: deployments.deploy(body))
         link = f"{endpoint}/pull-profile/{{profile}}/app/{{app}}/version/{{version}}"
         return [
             Route("/v2/deployments", deploy, methods=["POST"]),
             Route("/v1/deployments", self._endpoint(self._list_deployments)),
-            Route("/v1/status/{id}", by_id(deployments.status)),
-            Route("/v1/deployment/{id}/container-logs", by_id(deployments.logs)),
-            Route("/v1/metrics/deployment/{id}", by_id(deployments.metrics)),
-            Route("/v1/stop/{id}", by_id(deployments.stop), methods=["DELETE"]),
+            Route("/v1/status/{id}", self._named(deployments.status)),
+            Route("/v1/deployment/{id}/container-logs", self._named(deployments.logs)),
+            Route("/v1/metrics/deployment/{id}", self._named(deployments.metrics)),
+            Route("/v1/stop/{id}", self._named(deployments.stop), methods=["DELETE"]),
             Route("/v1/storage/endpoints", self._endpoint(self._list_endpoints)),
             Route(f"{endpoint}/pull-profiles", self._endpoint(self._list_profiles)),
-            Route(link, self._endpoint(self._put_link), methods=["PUT"]),
+            Route(link, self._named(self.storage.link), methods=["PUT"]),
         ]
 
-    def _endpoint(
-        self, handle: Callable[[Request, Any], dict[str, Any] | Response]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _named(self, act: Callable[..., _Result]) -> _Endpoint:
+        """Return 200 with the result of `act` for the names in the path."""
+        return self._endpoint(lambda request, _: act(*request.path_params.values()))
+
+    def _endpoint(self, handle: Callable[[Request, Any], _Result]) -> _Endpoint:
         """Check the token, read the body, and return 200 with the result of `handle`.
 
         A result with another status is a response itself.
@@ -159,12 +150,6 @@ class EdgegapSandbox(EdgegapAccount):
 
     def _list_apps(self, request: Request, _: Any) -> dict[str, Any]:
         return self._page("applications", list(self.apps.values()), request)
-
-    def _post_app(self, _: Request, body: Any) -> dict[str, Any]:
-        return self.create_app(body)
-
-    def _get_app(self, request: Request, _: Any) -> dict[str, Any]:
-        return self.find_app(request.path_params["app"])
 
     def _list_versions(self, request: Request, _: Any) -> dict[str, Any]:
         rows = [
@@ -200,9 +185,6 @@ class EdgegapSandbox(EdgegapAccount):
     def _list_profiles(self, request: Request, _: Any) -> dict[str, Any]:
         rows = self.storage.profiles(request.path_params["endpoint"])
         return self._page("pull_profiles", rows, request)
-
-    def _put_link(self, request: Request, _: Any) -> dict[str, Any]:
-        return self.storage.link(**request.path_params)
 
     def _page(self, key: str, rows: list[dict[str, Any]], request: Request) -> dict[str, Any]:
         query = request.query_params

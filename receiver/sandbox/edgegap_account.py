@@ -216,19 +216,11 @@ class EdgegapAccount:
     beyond the API document.
     """
 
-    def __init__(
-        self,
-        *,
-        apps: Iterable[str] = ("my-game",),
-        version_limit: int | None = None,
-        pullable: Callable[[str, str], bool] | None = None,
-        registry_login: tuple[str, str] | None = None,
-        quirks: Quirks | None = None,
-    ) -> None:
+    def __init__(self, apps: Iterable[str], version_limit: int | None) -> None:
         self.version_limit = version_limit
-        self.pullable = pullable
-        self.registry_login = registry_login
-        self.quirks = quirks or Quirks()
+        self.pullable: Callable[[str, str], bool] | None = None
+        self.registry_login: tuple[str, str] | None = None
+        self.quirks = Quirks()
         self.apps: dict[str, dict[str, Any]] = {}
         self.versions: dict[tuple[str, str], Version] = {}
         self.held_by_matchmaker: set[tuple[str, str]] = set()

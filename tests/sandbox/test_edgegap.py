@@ -188,7 +188,8 @@ def test_ws_comes_back_as_websocket(sandbox: EdgegapSandbox, edgegap: httpx.Clie
 def test_a_hidden_value_is_kept_and_not_shown(
     hidden_value: str | None, shown: dict[str, str]
 ) -> None:
-    sandbox = EdgegapSandbox(hidden_value=hidden_value)
+    sandbox = EdgegapSandbox()
+    sandbox.quirks.hidden_value = hidden_value
     envs = [
         {"key": "DB_PASSWORD", "value": "canary", "is_hidden": True},
         {"key": "MODE", "value": "prod"},
