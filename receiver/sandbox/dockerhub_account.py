@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from receiver.sandbox.dockerhub_images import Image, Kind, Manifest, build_image, raw_image
 
@@ -36,13 +36,7 @@ class Login:
     level: Level = "read"
     namespaces: frozenset[str] = frozenset()
     repositories: dict[str, frozenset[str]] | None = None
-    reads_public: bool = False
     pull_limit: int | None = 200
-
-    def __post_init__(self) -> None:
-        """Refuse a level that does not exist: logins also come as JSON."""
-        if self.level not in get_args(Level):
-            raise ValueError(f"no such level: {self.level}")
 
     @property
     def is_organization_token(self) -> bool:
@@ -51,10 +45,9 @@ class Login:
 
     def actions(self, repository: str, *, private: bool | None) -> frozenset[str]:
         """Return the actions allowed on a repository; `private` None if it does not exist."""
-        public = PULL if private is False else frozenset[str]()
         if self.repositories is not None:
-            listed = self.repositories.get(repository, frozenset())
-            return listed | (public if self.reads_public else frozenset())
+            return self.repositories.get(repository, frozenset())
+        public = PULL if private is False else frozenset[str]()
         if self.level == "public-read" or repository.partition("/")[0] not in self.namespaces:
             return public
         return ALL if self.level in {"write", "admin"} else PULL
@@ -318,39 +311,23 @@ class DockerHubAccount(Switches):
         It is valid for public repositories and those of the user and `namespaces`. `pull_limit`
         None is a paid plan.
         """
-        return self._add(
-            Login(
-                username,
-                secret,
-                level,
-                namespaces=frozenset({username, *namespaces}),
-                pull_limit=pull_limit,
-            )
-        )
+        own = frozenset({username, *namespaces})
+        return self._add(Login(username, secret, level, own, pull_limit=pull_limit))
 
     def add_organization_token(
-        self,
-        organization: str,
-        secret: str,
-        repositories: Mapping[str, Iterable[str]],
-        *,
-        reads_public: bool = False,
-        pull_limit: int | None = None,
+        self, organization: str, secret: str, repositories: Mapping[str, Iterable[str]]
     ) -> Login:
         """Add an organization access token, with `pull`, `push`, `admin` per repository."""
-        return self._add(
-            Login(
-                organization,
-                secret,
-                repositories={name: frozenset(allowed) for name, allowed in repositories.items()},
-                reads_public=reads_public,
-                pull_limit=pull_limit,
-            )
-        )
+        allowed = {name: frozenset(actions) for name, actions in repositories.items()}
+        return self._add(Login(organization, secret, repositories=allowed, pull_limit=None))
 
     def _add(self, login: Login) -> Login:
         self.logins.append(login)
         return login
+
+    def pull_limit_of(self, login: Login | None) -> int | None:
+        """Return how often a login, or an anonymous client, may pull in 6 hours."""
+        return self.anonymous_pull_limit if login is None else login.pull_limit
 
     def find_login(self, username: str, secret: str) -> Login | None:
         """Return the login with this name and secret, if there is one."""

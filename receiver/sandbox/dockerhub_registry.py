@@ -54,7 +54,7 @@ class AuthServer:
                 return _refused("access token has insufficient scopes")
             actions = [action for action in asked if action in hub.allowed(login, name)]
             if actions:
-                access.append(_access(name, actions, self._pull_limit(login)))
+                access.append(_access(name, actions, hub.pull_limit_of(login)))
         seconds = _DEFAULT_EXPIRY if hub.expires_in is None else hub.expires_in
         claims = {
             "iss": "auth.docker.io",
@@ -80,9 +80,6 @@ class AuthServer:
             denied = "push" not in self._hub.allowed(login, name)
             return denied and self._hub.organization_push == "refused"
         return login.level not in {"write", "admin"}
-
-    def _pull_limit(self, login: Login | None) -> int | None:
-        return self._hub.anonymous_pull_limit if login is None else login.pull_limit
 
 
 def _repositories(scopes: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -232,7 +229,7 @@ class Registry:
     def _count(self, request: Request, bearer: Bearer) -> tuple[bool, dict[str, str]]:
         """Return whether the pull limit refuses a manifest, and the rate limit headers."""
         hub, login = self._hub, bearer.login
-        limit = hub.anonymous_pull_limit if login is None else login.pull_limit
+        limit = hub.pull_limit_of(login)
         if limit is None:
             return False, {}
         left = max(0, limit - hub.pulls[_puller(bearer)])
