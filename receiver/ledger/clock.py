@@ -69,10 +69,6 @@ class Reading(msgspec.Struct, frozen=True):
     monotonic: float
     slow: bool = False
 
-    def step_since(self, earlier: "Reading") -> int:
-        """Return by how many ms the clock was set between two readings; negative is back."""
-        return self.now - earlier.now - round((self.monotonic - earlier.monotonic) * 1000)
-
 
 def read_clock(tx: Tx) -> Reading:
     """Read both clocks now."""
@@ -90,12 +86,14 @@ def keep_time(tx: Tx, last: Reading | None, reading: Reading, *, shared: bool) -
     if reading.slow:
         return 0
     seen = _noted(tx, SEEN)
-    step = _step(seen, last, reading)
+    elapsed = 0 if last is None else round((reading.monotonic - last.monotonic) * 1000)
+    step = 0 if last is None else reading.now - last.now - elapsed
+    if abs(step) < SMALLEST_STEP_MS and seen is not None:
+        step = min(step, reading.now - seen)
     if abs(step) < SMALLEST_STEP_MS:
         if seen is None or reading.now - seen >= SEEN_EVERY_MS:
             _note(tx, SEEN, reading.now)
         return 0
-    elapsed = 0 if last is None else round((reading.monotonic - last.monotonic) * 1000)
     if shared:
         tx.run(_ONE_AT_A_TIME)
         if _corrected_by_another(tx, reading.now, elapsed):
@@ -128,13 +126,6 @@ def shift(tx: Tx, step: int, *, now: int, since: int) -> None:
         ("registrations", "id", open_ones),
     ):
         tx.run(_PUSH_TIMES.format(table=table, id=of, open=some), step=step, ahead=ahead)
-
-
-def _step(seen: int | None, last: Reading | None, reading: Reading) -> int:
-    step = 0 if last is None else reading.step_since(last)
-    if abs(step) >= SMALLEST_STEP_MS or seen is None:
-        return step
-    return min(step, reading.now - seen)
 
 
 def _corrected_by_another(tx: Tx, now: int, elapsed: int) -> bool:
