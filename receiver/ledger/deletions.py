@@ -5,6 +5,7 @@ stays so until the call can no longer take effect; then any replica checks what 
 """
 
 import msgspec
+from msgspec.structs import asdict
 
 from receiver.ledger.targets import BY_REPORTS
 from receiver.ledger.transaction import Tx
@@ -180,21 +181,7 @@ def last_deletions(tx: Tx, app: str) -> list[EndedDeletion]:
 
 
 def _insert(
-    tx: Tx,
-    deletion: Deletion,
-    *,
-    until: int,
-    ended: int | None = None,
-    deleted: bool | None = None,
+    tx: Tx, deletion: Deletion, *, until: int, ended: int | None = None, deleted: bool | None = None
 ) -> None:
-    tx.run(
-        _INSERT,
-        id=deletion.id,
-        app=deletion.app,
-        version=deletion.version,
-        why=deletion.why,
-        now=tx.now,
-        until=until,
-        ended=ended,
-        deleted=deleted,
-    )
+    values = {"now": tx.now, "until": until, "ended": ended, "deleted": deleted}
+    tx.run(_INSERT, **asdict(deletion), **values)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
@@ -145,17 +146,7 @@ class NewDelivery(msgspec.Struct, frozen=True):
         cls, push: Push, source: str, *, body_bytes: int | None = None, received: Received
     ) -> Self:
         """Return the report of a push."""
-        return cls(
-            source=source,
-            repository=push.repository,
-            tag=push.tag,
-            media_type=push.media_type,
-            pusher=push.pusher,
-            pushed_at=push.pushed_at,
-            digest=push.digest,
-            body_bytes=body_bytes,
-            received=received,
-        )
+        return cls(source=source, **asdict(push), body_bytes=body_bytes, received=received)
 
 
 class RecordedDelivery(msgspec.Struct, frozen=True):
@@ -384,7 +375,7 @@ def _dated(tx: Tx, delivery: NewDelivery) -> NewDelivery:
         return delivery
     named = {"repository": delivery.repository, "tag": delivery.tag}
     pushed_at = tx.run(_PUSHED_AT, **named, command=COMMAND).scalar()
-    return msgspec.structs.replace(delivery, pushed_at=pushed_at)
+    return replace(delivery, pushed_at=pushed_at)
 
 
 def _is_by_hand(tx: Tx, match: Match, push: Reported, push_time: int) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import randbelow
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.mounts import mounted_alone
@@ -218,11 +218,6 @@ class LogNote(msgspec.Struct, frozen=True):
     number: int
     content: int
 
-    @property
-    def words(self) -> tuple[int, ...]:
-        """All of it, in the order of the fields."""
-        return self.salt, self.frames, self.written, self.number, self.content
-
 
 class Note(msgspec.Struct, frozen=True):
     """The lock's note of the ledger: the inodes of both, and the stamps that the ledger may have.
@@ -240,7 +235,7 @@ class Note(msgspec.Struct, frozen=True):
         """Return it as it is written: of one length, so that a full disk takes it as well."""
         words: tuple[object, ...] = (self.lock_inode, self.ledger_inode, *self.stamps)
         if self.log is not None:
-            words = (*words, LOG, *self.log.words)
+            words = (*words, LOG, *astuple(self.log))
         return " ".join(map(str, words)).ljust(LONGEST_NOTE)
 
 

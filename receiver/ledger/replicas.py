@@ -58,8 +58,7 @@ def is_any_running(tx: Tx) -> bool:
 
 def at_work(tx: Tx) -> bool:
     """Return whether any replica is alive, or left unfinished work with an unexpired lease."""
-    found = tx.run(_AT_WORK, since=tx.now - ALIVE_MS, now=tx.now)
-    return bool(found.scalar())
+    return bool(tx.run(_AT_WORK, since=tx.now - ALIVE_MS, now=tx.now).scalar())
 
 
 def try_lock_claims(tx: Tx) -> bool:
@@ -78,8 +77,7 @@ def working_now(tx: Tx) -> int:
     Those of a dead replica wait until their lease expires; counting them would keep all others
     idle until then.
     """
-    found = tx.run(_IN_PROGRESS, since=tx.now - ALIVE_MS)
-    return int(found.scalar_one())
+    return int(tx.run(_IN_PROGRESS, since=tx.now - ALIVE_MS).scalar_one())
 
 
 @asynccontextmanager
@@ -143,7 +141,12 @@ class _Turn:
 
     def _is_held(self) -> bool:
         with self._using:
-            return _is_held(self._connection)
+            try:
+                self._connection.exec_driver_sql("SELECT 1")
+                self._connection.commit()
+            except SQLAlchemyError:
+                return False
+            return True
 
     def lost_alone(self) -> bool:
         """Return whether the task was cancelled for the lost turn, and for nothing else."""
@@ -180,15 +183,6 @@ def _take(engine: Engine, name: str) -> Connection | None:
         if connection is not None and not taken:
             _close(connection)
     return connection if taken else None
-
-
-def _is_held(connection: Connection) -> bool:
-    try:
-        connection.exec_driver_sql("SELECT 1")
-        connection.commit()
-    except SQLAlchemyError:
-        return False
-    return True
 
 
 def _give_back(connection: Connection) -> None:

@@ -76,7 +76,10 @@ async def take(
 ) -> RecordedDelivery:
     """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
     ruling = rule_on(push, rules)
-    received = _received(sender, ruling)
+    received = NOT_RECEIVED
+    if sender is not None:
+        accepted = ruling.verdict is Verdict.ACCEPTED
+        received = sender.received(ANSWERS[ruling.verdict], accepted=accepted)
     delivery = NewDelivery.of(push, source, body_bytes=body_bytes, received=received)
     recorded = await ledger.write_batched(_record_all, (delivery, ruling, notices))
     count_delivery(source, ruling)
@@ -90,13 +93,6 @@ async def take(
         registrations=list(recorded.registrations),
     )
     return recorded
-
-
-def _received(sender: Sender | None, ruling: Decision) -> Received:
-    if sender is None:
-        return NOT_RECEIVED
-    accepted = ruling.verdict is Verdict.ACCEPTED
-    return sender.received(ANSWERS[ruling.verdict], accepted=accepted)
 
 
 def _record_all(tx: Tx, arrivals: Sequence[_Arrival]) -> list[RecordedDelivery]:
