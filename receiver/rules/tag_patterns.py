@@ -85,7 +85,7 @@ class Interval(msgspec.Struct, frozen=True):
     named: tuple[int, ...] | None = None
     outside: bool = False
 
-    def channel_state(self, place: Place) -> bool:
+    def contains(self, place: Place) -> bool:
         """Return whether the interval contains a version."""
         above = self.low is None or place >= self.low
         below = self.high is None or place < self.high
@@ -113,7 +113,7 @@ class SemverRange:
         asked_for = (
             released or self.prerelease or any(interval.named == numbers for interval in intervals)
         )
-        return asked_for and all(interval.channel_state(place) for interval in intervals)
+        return asked_for and all(interval.contains(place) for interval in intervals)
 
     def why_not(self, tag: str) -> str | None:
         """Return why the tag is not in the range; None if it is."""
