@@ -14,7 +14,7 @@ from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.gates import blockers, paused
 from receiver.ledger.ids import first_id
 from receiver.ledger.links import refused_links
-from receiver.ledger.schema import deletions, deliveries, led_to, registrations, requests
+from receiver.ledger.schema import deletions, deliveries, led_to, registrations
 from receiver.ledger.stats import count_overwritten, has_targets, newest_version
 from receiver.ledger.targets import STRETCH
 from receiver.ledger.transaction import Tx
@@ -45,6 +45,8 @@ from receiver.timestamps import Time
 V = TypeVar("V")
 MOST_ROWS = 1000
 _RECEIVED = "SELECT address, user_agent, status, body_start FROM deliveries WHERE id = :id"
+_DELIVERIES_OF = "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id"
+_REQUESTS_OF = "SELECT * FROM requests WHERE registration_id = :id ORDER BY attempt, step"
 DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
 # Not a move or a trial that a person requested, which is accepted with a sentence.
 _IS_PUSH = """({0}.source NOT IN ('command', 'restore') OR {0}.verdict <> 'accepted'
@@ -145,15 +147,14 @@ def _newest(wanted: Filter) -> Select[tuple[str]]:
 
 def get_push(tx: Tx, delivery: str) -> ReportedPush:
     """Return a delivery that is in the ledger."""
-    query = select(deliveries).where(deliveries.c.id == delivery)
-    return read_view(ReportedPush, tx.connection.execute(query).mappings().one())
+    row = tx.run("SELECT * FROM deliveries WHERE id = :id", id=delivery).mappings().one()
+    return read_view(ReportedPush, row)
 
 
 def find_push(tx: Tx, identity: str) -> ReportedPush | None:
     """Return a delivery by its id, or a registration's newest delivery; None when there is none."""
-    known = select(deliveries.c.id).where(deliveries.c.id == identity)
-    found = tx.connection.execute(known).scalar()
-    newest = _deliveries_of(tx, identity)[-1:] if found is None else [str(found)]
+    known = tx.run("SELECT 1 FROM deliveries WHERE id = :id", id=identity).first() is not None
+    newest = [identity] if known else _deliveries_of(tx, identity)[-1:]
     return get_push(tx, newest[0]) if newest else None
 
 
@@ -169,7 +170,7 @@ def delivery_detail(tx: Tx, identity: str) -> DeliveryDetail | None:
             msgspec.structs.asdict(one),
             held_back=blockers(tx, one),
             deliveries=_deliveries_of(tx, one.id),
-            requests=_requests_of(tx, one.id),
+            requests=_views(tx, SentRequest, _REQUESTS_OF, id=one.id),
             trial=shown_run(tx, one.id) if one.mode is Mode.TRIAL else None,
             approval=approval_of_registration(tx, one.id),
         )
@@ -311,21 +312,7 @@ def _led_to_one(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def _deliveries_of(tx: Tx, registration: str) -> list[str]:
-    query = (
-        select(led_to.c.delivery_id)
-        .where(led_to.c.registration_id == registration)
-        .order_by(led_to.c.delivery_id)
-    )
-    return [str(identity) for identity in tx.connection.execute(query).scalars()]
-
-
-def _requests_of(tx: Tx, registration: str) -> list[SentRequest]:
-    query = (
-        select(requests)
-        .where(requests.c.registration_id == registration)
-        .order_by(requests.c.attempt, requests.c.step)
-    )
-    return [read_view(SentRequest, row) for row in tx.connection.execute(query).mappings()]
+    return [str(row.delivery_id) for row in tx.run(_DELIVERIES_OF, id=registration)]
 
 
 PICTURED = 50
