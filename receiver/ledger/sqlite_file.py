@@ -201,7 +201,7 @@ class SqliteFile:
         else:
             self.log.note()
         self._file = file
-        self.log.keep(seen, index)
+        self.log.seen, self.log.at = seen, index
 
     def replaced(self) -> bool:
         """Return whether another file has taken the place of the one that we work on."""
@@ -253,7 +253,7 @@ class SqliteFile:
             self._rescue(connection)
         else:
             self._file = file
-            self.log.keep(seen, index)
+            self.log.seen, self.log.at = seen, index
         return not self.reopen
 
     def _save(self, connection: Connection) -> None:

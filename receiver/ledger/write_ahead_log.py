@@ -263,8 +263,7 @@ class OwnLog:
 
     def committing(self) -> None:
         """Look once more before a commit: afterwards SQLite itself has written to it."""
-        if look_at(self.path) != self.seen:
-            self._suspect = True
+        self.suspect_change(look_at(self.path))
 
     def is_harmed(self, seen: Seen, index: LogIndex | None) -> bool:
         """Return whether frames are missing or not as SQLite wrote them.
@@ -308,10 +307,6 @@ class OwnLog:
 
     def _is_lost(self, index: LogIndex | None) -> bool:
         return self.at is not None and (index is None or index.is_before(self.at))
-
-    def keep(self, seen: Seen | None, index: LogIndex | None) -> None:
-        """Remember the log's current state."""
-        self.seen, self.at = seen, index
 
     def note(self) -> None:
         """Write down what it holds after a commit, for the next start."""
