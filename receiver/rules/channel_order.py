@@ -23,18 +23,17 @@ import msgspec
 from msgspec.structs import replace
 
 from receiver.images import ImageReference
-from receiver.rules.tag_patterns import TagPattern
+from receiver.rules.tag_patterns import IDENTIFIERS, Piece, TagPattern, in_order
 from receiver.timestamps import to_the_minute
 
 MOST_PARTS = 4
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 LAST_MONTH, LAST_DAY = 12, 31
 
-_IDENTIFIERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _UNHYPHENATED = (
     r"(?i:(?:alpha|beta|rc|cr|pre|preview|dev|snapshot)(?![a-z])|[abcm]\d{1,3}(?![\da-z]))"
 )
-_REST = rf"(?:(?:-|\.?(?={_UNHYPHENATED}))(?P<rest>{_IDENTIFIERS}))?(?:_.*)?"
+_REST = rf"(?:(?:-|\.?(?={_UNHYPHENATED}))(?P<rest>{IDENTIFIERS}))?(?:_.*)?"
 _NUMBER = re.compile(rf"[vV]?(?P<parts>\d{{1,18}}(?:\.\d{{1,18}}){{1,3}}){_REST}", re.ASCII)
 _DATE = re.compile(
     r"[vV]?(?:(?P<compact>\d{8})(?P<clock>\d{4}(?:\d{2})?)?"
@@ -42,14 +41,11 @@ _DATE = re.compile(
     rf"(?:[Tt](?P<time>\d{{4}}(?:\d{{2}})?))?(?:\.(?P<count>\d{{1,18}}))?{_REST}",
     re.ASCII,
 )
-_OF_THE_DAY = re.compile(rf"(?P<number>\d{{1,6}})(?:-(?P<rest>{_IDENTIFIERS}))?", re.ASCII)
+_OF_THE_DAY = re.compile(rf"(?P<number>\d{{1,6}})(?:-(?P<rest>{IDENTIFIERS}))?", re.ASCII)
 _COMMIT = re.compile(
     r"(?:^|-)(?:g[0-9a-f]{3,40}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{7,40})\Z", re.ASCII
 )
 _PIECES = re.compile(r"\d+|\D+", re.ASCII)
-
-# A number is lower than a text: the first item is 0 for a number, 1 for a text.
-Piece = tuple[int, int, str]
 
 
 class VersionNumber(msgspec.Struct, frozen=True, order=True):
@@ -120,10 +116,7 @@ def _is_date(parts: list[int]) -> bool:
 
 def _pieces(identifier: str) -> tuple[Piece, ...]:
     """Return the numbers and texts of an identifier, without the hash of a commit at its end."""
-    return tuple(
-        (0, int(text), "") if text.isdigit() else (1, 0, text)
-        for text in _PIECES.findall(_COMMIT.sub("", identifier))
-    )
+    return in_order(_PIECES.findall(_COMMIT.sub("", identifier)))
 
 
 class Follow(StrEnum):

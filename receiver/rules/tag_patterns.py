@@ -5,7 +5,7 @@ bounds, and there is `!=`. No regular expressions.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -21,26 +21,26 @@ BEYOND_ALL = 10**9
 
 _GLOB = re.compile(r"!?[A-Za-z0-9_.*?-]+", re.ASCII)
 _PART = r"(?:0|[1-9]\d{0,8})"
-_PRERELEASE = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
+IDENTIFIERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _VERSION = re.compile(
-    rf"v?(?P<numbers>{_PART}(?:\.{_PART}){{2}})(?:-(?P<prerelease>{_PRERELEASE}))?", re.ASCII
+    rf"v?(?P<numbers>{_PART}(?:\.{_PART}){{2}})(?:-(?P<prerelease>{IDENTIFIERS}))?", re.ASCII
 )
 _BOUND = re.compile(
     r"(?P<operator>>=|<=|!=|==|=|>|<|~>|~|\^)?v?"
     r"(?P<numbers>(?:\d{1,9}|[xX*])(?:\.(?:\d{1,9}|[xX*])){0,2})"
-    rf"(?:-(?P<prerelease>{_PRERELEASE}))?",
+    rf"(?:-(?P<prerelease>{IDENTIFIERS}))?",
     re.ASCII,
 )
 _OPERATOR_AND_SPACE = re.compile(r"([<>=!~^])\s+")
 _BETWEEN = re.compile(r"(\S+)\s+-\s+(\S+)")
 WRITE = 'write for instance semver = ">=1.2 <2", "1.x", "^1.2" or "~1.2"'
 
-# A numeric identifier is lower than a text: the first item is 0 for a number, 1 for a text.
-Identifier = tuple[int, int, str]
+# A number is lower than a text: the first item is 0 for a number, 1 for a text.
+Piece = tuple[int, int, str]
 
 # The sort key of a version: its numbers, whether it is a release, its prerelease identifiers.
-Place = tuple[tuple[int, ...], bool, tuple[Identifier, ...]]
-_FIRST_AFTER: Identifier = (-1, 0, "")  # lower than any identifier
+Place = tuple[tuple[int, ...], bool, tuple[Piece, ...]]
+_FIRST_AFTER: Piece = (-1, 0, "")  # lower than any identifier
 
 
 class Globs(msgspec.Struct, frozen=True):
@@ -208,7 +208,7 @@ def _interval(text: str) -> Interval:
     low: Place | None = _place(given, prerelease) if whole else _first_of(given)
     after = _first_of(_next(given))
     if prerelease is not None:
-        after = given, False, (*identifiers(prerelease), _FIRST_AFTER)
+        after = given, False, (*in_order(prerelease.split(".")), _FIRST_AFTER)
     match found["operator"]:
         case "<":
             return Interval(high=low, named=named)
@@ -234,14 +234,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _place(numbers: tuple[int, ...], prerelease: str | None) -> Place:
-    return numbers, prerelease is None, () if prerelease is None else identifiers(prerelease)
+    return numbers, prerelease is None, in_order(prerelease.split(".") if prerelease else ())
 
 
-def identifiers(prerelease: str) -> tuple[Identifier, ...]:
-    """Return the identifiers of a prerelease such as `rc.1`, as semver.org orders them."""
-    return tuple(
-        (0, int(text), "") if text.isdigit() else (1, 0, text) for text in prerelease.split(".")
-    )
+def in_order(texts: Iterable[str]) -> tuple[Piece, ...]:
+    """Return the parts of a prerelease as semver.org orders them."""
+    return tuple((0, int(text), "") if text.isdigit() else (1, 0, text) for text in texts)
 
 
 def _first_of(numbers: tuple[int, ...]) -> Place:
