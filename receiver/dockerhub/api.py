@@ -346,11 +346,7 @@ class RepositoryAdmin:
         self._record = _repository_path(repository)
         self._immutable = f"{self._record}/immutabletags"
         self._webhooks = f"/v2/repositories/{quote(repository)}/webhook_pipeline/"
-        self._last: tuple[HttpResponse, list[Secret]] | None = None
-
-    def last_response(self) -> str | None:
-        """Return the exact response to the last call that had one, with masked secrets."""
-        return None if self._last is None else self._last[0].exact(self._last[1])
+        self.last_response: str | None = None  # exact, with masked secrets
 
     async def webhooks(self) -> list[Webhook]:
         """Return all webhooks of the repository."""
@@ -418,7 +414,7 @@ class RepositoryAdmin:
     ) -> HttpResponse:
         response = await self._hub.send(method, f"{path}{query}", self._login, body)
         known = [*self._hub.secrets_of(self._login), *secrets]
-        self._last = response, known
+        self.last_response = response.exact(known)
         if response.status not in expected:
             raise UnexpectedResponse(f"{method} {path}", response, known)
         return response

@@ -161,7 +161,7 @@ async def connect_repository(
         ]
         if not found.current:
             sentence = f"the webhook of {repository} is no longer in Docker Hub's list"
-            raise NotConnected(sentence, admin.last_response())
+            raise NotConnected(sentence, admin.last_response)
     return Connection(
         name=found.current[0].name,
         created=not before.current,
@@ -187,7 +187,7 @@ async def _create(
     return NotConnected(
         f"Docker Hub reported that the webhook of {admin.repository} was created, but its list "
         "does not contain it",
-        admin.last_response(),
+        admin.last_response,
     )
 
 
@@ -209,7 +209,7 @@ async def _delete(
         except DockerHubUnavailable as error:
             problems.append(f"{left}. Docker Hub could not be asked to: {error}")
         else:
-            deleted.append((webhook, admin.last_response()))
+            deleted.append((webhook, admin.last_response))
     return deleted, problems
 
 
@@ -238,7 +238,7 @@ async def make_immutable(admin: RepositoryAdmin, rules: Sequence[str]) -> Immuta
     before = await admin.immutable_tags()
     if before is None:
         sentence = f"Docker Hub returns no settings of immutable tags for {repository}"
-        raise NotConnected(sentence, admin.last_response())
+        raise NotConnected(sentence, admin.last_response)
     matching = {rule: await admin.matching_tags(rule) for rule in rules}
     wanted = before.with_rules(rules)
     if wanted != before:
@@ -248,7 +248,7 @@ async def make_immutable(admin: RepositoryAdmin, rules: Sequence[str]) -> Immuta
             raise NotConnected(
                 f"Docker Hub accepted the immutable tags of {repository}, but returns other "
                 "settings now",
-                admin.last_response(),
+                admin.last_response,
             )
     return Immutability(wanted, wanted != before, matching)
 
