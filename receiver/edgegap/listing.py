@@ -5,7 +5,7 @@ the first page again and again, with `has_next` true for ever.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,8 +56,10 @@ class Pages:
         if asked == 0 and number == 0:
             self._first = 0
         before = len(self._rows)
-        for row in _identified(answer.body, self._key, self._id_field):
-            self._rows.setdefault(row[self._id_field], row)
+        rows = answer.body.get(self._key)
+        for row in rows if isinstance(rows, list) else ():
+            if is_row(row, self._id_field):
+                self._rows.setdefault(row[self._id_field], row)
         more = _has_more(answer.body, len(self._rows))
         self._claims_more = more is True
         if more is False or len(self._rows) == before or len(self._answers) == MOST_PAGES:
@@ -103,13 +105,6 @@ def partly_listed(listing: Listing) -> str:
         f"only {len(listing.rows)} of the app's versions could be listed: Edgegap says that there "
         "are more, and does not give them out"
     )
-
-
-def _identified(body: Body, key: str, id_field: str) -> Iterator[Body]:
-    rows = body.get(key)
-    for row in rows if isinstance(rows, list) else ():
-        if is_row(row, id_field):
-            yield row
 
 
 def _has_more(body: Body, so_far: int) -> bool | None:

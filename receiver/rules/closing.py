@@ -40,12 +40,8 @@ def is_closed_by(parked: Ended, success: Ended) -> bool:
     own = (parked.app, parked.version) == (success.app, success.version)
     if own and parked.push_time // 1000 == success.push_time // 1000:
         return False
-    return parked.rule == success.rule and _lies_in_image(parked.reason)
-
-
-def _lies_in_image(reason: str) -> bool:
-    known = reason in set(Reason)  # a newer release may have added the reason
-    return known and REASONS[Reason(reason)].in_image
+    known = parked.reason in set(Reason)  # a newer release may have added the reason
+    return parked.rule == success.rule and known and REASONS[Reason(parked.reason)].in_image
 
 
 def _age(one: Ended) -> tuple[int, str]:
