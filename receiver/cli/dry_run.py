@@ -7,7 +7,6 @@ hold of a channel and repeated pushes have the same effect as in a real push.
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -27,10 +26,9 @@ from receiver.images import ImageReference
 from receiver.ledger.deliveries import Reported, push_time_of
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, with_what_is_known
-from receiver.ledger.sent_settings import size_before
-from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.attempt import Attempt
+from receiver.pipeline.attempt_ledger import AttemptLedger
 from receiver.pipeline.channels import ChannelAttempt
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.reasons import Outcome, Reason, State, Verdict
@@ -108,33 +106,6 @@ class _ReadOnlyClient(EdgegapClient):
         return Answer(method, path, HTTPStatus.OK, body={"pull_profile": profile})
 
 
-class _ReadOnlyLedger(msgspec.Struct, frozen=True):
-    """The ledger of an attempt that sends nothing; None if there is none yet."""
-
-    ledger: Ledger | None
-    claimed: Claimed
-
-    def now(self) -> int:
-        return _now()
-
-    async def record_request(self, step: int, method: str, path: str) -> None:
-        """Record nothing, because nothing is sent."""
-
-    async def not_copied(self, app: str) -> NotCopied:
-        if self.ledger is None:
-            return NotCopied()
-        return await self.ledger.read(partial(not_copied, app=app))
-
-    async def size_before(self) -> tuple[str, int] | None:
-        if self.ledger is None:
-            return None
-        one = self.claimed
-        read = partial(
-            size_before, app=one.app, version=one.version, image=one.image, mode=one.mode
-        )
-        return await self.ledger.read(read)
-
-
 async def preview_push(settings: Settings, image: ImageReference) -> Preview:
     """Return the result of a push of the image: its verdict and each request."""
     with closing(Ledger(settings.database_url)) as ledger:
@@ -206,7 +177,7 @@ class _DryRun:
         kind = ChannelAttempt if match.mode is Mode.CHANNEL else Attempt
         return kind(
             claimed, self._settings, self._client, self._catalogue,
-            preflight=self._preflight, ledger=_ReadOnlyLedger(self._ledger, claimed),
+            preflight=self._preflight, ledger=AttemptLedger(self._ledger, claimed, _now),
         )  # fmt: skip
 
     async def _claimed(self, match: Match, image: ImageReference) -> Claimed:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -39,7 +39,7 @@ from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.images import size_note, variables_of
 from receiver.ledger.registrations import Claimed
 from receiver.ledger.result import Result
-from receiver.ledger.targets import NotCopied
+from receiver.pipeline.attempt_ledger import AttemptLedger
 from receiver.pipeline.preflight import (
     Findings,
     ImageOk,
@@ -69,22 +69,6 @@ NOT_AGAIN = (
     "again. To create it, replay this delivery by its id."
 )
 DISABLED = "is disabled at Edgegap: no player can be sent there. Enable it in Edgegap's dashboard"
-
-
-class AttemptLedger(Protocol):
-    """The ledger, as an attempt at one registration uses it."""
-
-    def now(self) -> int:
-        """Return the ledger's time (epoch ms)."""
-
-    async def record_request(self, step: int, method: str, path: str) -> None:
-        """Record a write on disk, before it is sent."""
-
-    async def not_copied(self, app: str) -> NotCopied:
-        """Return which versions of the app settings are not copied from."""
-
-    async def size_before(self) -> tuple[str, int] | None:
-        """Return the previous version and the size of its image, None if it is not known."""
 
 
 class Attempt:

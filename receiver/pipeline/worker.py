@@ -30,12 +30,11 @@ from receiver.ledger.registrations import (
 )
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
 from receiver.ledger.result import Result
-from receiver.ledger.sent_settings import size_before
-from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import may_run
 from receiver.logs import get_logger
 from receiver.pipeline.attempt import Attempt
+from receiver.pipeline.attempt_ledger import AttemptLedger
 from receiver.pipeline.channels import ChannelAttempt
 from receiver.pipeline.finishing import (
     apply_side_effects,
@@ -296,7 +295,7 @@ class Worker:
             self._client,
             self._catalogue,
             preflight=self._preflight,
-            ledger=_WorkersLedger(self._ledger, claimed, self.owner, now),
+            ledger=_WorkersLedger(ledger=self._ledger, claimed=claimed, now=now, owner=self.owner),
         )
         return await attempt.run()
 
@@ -384,34 +383,19 @@ class _LeaseLost(Exception):
     """Another worker owns the registration now: this one must send nothing more for it."""
 
 
-class _WorkersLedger(msgspec.Struct, frozen=True):
+class _WorkersLedger(AttemptLedger, frozen=True, kw_only=True):
     """The ledger of an attempt whose registration this worker claimed."""
 
     ledger: Ledger
-    claimed: Claimed
     owner: str
-    now: Callable[[], int]
 
     async def record_request(self, step: int, method: str, path: str) -> None:
+        claimed, owner = self.claimed, self.owner
         write = partial(
-            record_request,
-            claimed=self.claimed,
-            owner=self.owner,
-            step=step,
-            method=method,
-            path=path,
+            record_request, claimed=claimed, owner=owner, step=step, method=method, path=path
         )
         if not await self.ledger.write(write):
             raise _LeaseLost
-
-    async def not_copied(self, app: str) -> NotCopied:
-        return await self.ledger.read(partial(not_copied, app=app))
-
-    async def size_before(self) -> tuple[str, int] | None:
-        app, version = self.claimed.app, self.claimed.version
-        image, mode = self.claimed.image, self.claimed.mode
-        read = partial(size_before, app=app, version=version, image=image, mode=mode)
-        return await self.ledger.read(read)
 
 
 def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:

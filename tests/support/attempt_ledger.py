@@ -1,23 +1,21 @@
 """The ledger of an attempt that is tested without one: it knows nothing, and records nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import cast
 
-from receiver.ledger.targets import NotCopied
+from receiver.ledger.registrations import Claimed
+from receiver.pipeline.attempt_ledger import AttemptLedger
 
 
-@dataclass(frozen=True)
-class EmptyLedger:
-    """Its time is what `now` returns; each request that is about to be sent goes to `record`."""
-
-    now: Callable[[], int]
-    record: Callable[[str], None] = lambda method: None
+class _EmptyLedger(AttemptLedger, frozen=True):
+    record: Callable[[str], None]
 
     async def record_request(self, step: int, method: str, path: str) -> None:
         self.record(method)
 
-    async def not_copied(self, app: str) -> NotCopied:
-        return NotCopied()
 
-    async def size_before(self) -> tuple[str, int] | None:
-        return None
+def empty_ledger(
+    now: Callable[[], int], record: Callable[[str], None] = lambda method: None
+) -> AttemptLedger:
+    """Its time is what `now` returns; each request that is about to be sent goes to `record`."""
+    return _EmptyLedger(None, cast("Claimed", None), now, record)

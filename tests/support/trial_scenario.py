@@ -26,7 +26,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
 from tests.contract.openapi import contract_checked
-from tests.support.attempt_ledger import EmptyLedger
+from tests.support.attempt_ledger import empty_ledger
 from tests.support.dockerhub_client import Clock
 
 APP, REPOSITORY = "my-game", "studio/game-server"
@@ -99,7 +99,7 @@ class Scenario:
             self._client,
             VersionCache(self._client),
             preflight=cast("Preflight", self.images),
-            ledger=EmptyLedger(lambda: self.now, record),
+            ledger=empty_ledger(lambda: self.now, record),
             jitter=lambda: 1.0,
         )
         result = await attempt.run()

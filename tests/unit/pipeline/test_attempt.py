@@ -30,7 +30,7 @@ from receiver.pipeline.preflight import (
 )
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import Mode, OnOverwrite, Rule
-from tests.support.attempt_ledger import EmptyLedger
+from tests.support.attempt_ledger import empty_ledger
 
 APP, REPOSITORY, VERSION = "my-game", "studio/game-server", "1.4.2"
 NOW, HOUR = 1_800_000_000_000, 3_600_000
@@ -136,7 +136,7 @@ def attempt(
         edgegap,
         VersionCache(edgegap),
         preflight=cast("Preflight", FakePreflight(findings or ImageOk())),
-        ledger=EmptyLedger(lambda: NOW, record),
+        ledger=empty_ledger(lambda: NOW, record),
         jitter=lambda: 1.0,
     )
     result = asyncio.run(made.run())

@@ -27,7 +27,7 @@ from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
-from tests.support.attempt_ledger import EmptyLedger
+from tests.support.attempt_ledger import empty_ledger
 from tests.support.receiver_process import APP, KEY, REPOSITORY, RULE
 
 SETTINGS = load_settings(
@@ -115,7 +115,7 @@ async def scenarios(
                     client,
                     VersionCache(client),
                     preflight=preflight,
-                    ledger=EmptyLedger(lambda: time.now),
+                    ledger=empty_ledger(lambda: time.now),
                     jitter=lambda: jitter,
                 )
 
