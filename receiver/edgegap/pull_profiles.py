@@ -3,8 +3,6 @@
 A new version does not inherit them: each is linked to it by a call. No call lists the links.
 """
 
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -12,7 +10,7 @@ import msgspec
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.copied_settings import listed
 from receiver.edgegap.deployment_answers import Call, Read, meaning_of
-from receiver.edgegap.responses import Shape, Success, version_path
+from receiver.edgegap.responses import Shape, Success, is_named, version_path
 
 ROWS_PER_PAGE = 100
 _LINKED = Success(by_field=False)
@@ -82,10 +80,5 @@ def _endpoint_path(endpoint: str) -> str:
 
 def _link_of(profile: PullProfile) -> Shape:
     """Expect the link of this pull profile."""
-
-    def fault(body: Mapping[str, Any]) -> str:
-        found = body.get("pull_profile")
-        matches = isinstance(found, str) and found.casefold() == profile.name.casefold()
-        return "" if matches else f"the answer is not the link of {profile}"
-
-    return fault
+    fault = f"the answer is not the link of {profile}"
+    return lambda body: "" if is_named(body, profile.name, "pull_profile") else fault

@@ -60,7 +60,7 @@ def version_named(name: str) -> Shape:
     """Expect the version of this name. Which optional fields it has is decided elsewhere."""
 
     def fault(body: Mapping[str, Any]) -> str:
-        if not _is_named(body, name):
+        if not is_named(body, name):
             return f"the answer is not the version {name}"
         lacking = [field for field in IMAGE_FIELDS if not isinstance(body.get(field), str)]
         return f"the answer is a version without {', '.join(lacking)}" if lacking else ""
@@ -70,7 +70,7 @@ def version_named(name: str) -> Shape:
 
 def app_named(name: str) -> Shape:
     """Expect the app of this name."""
-    return lambda body: "" if _is_named(body, name) else f"the answer is not the app {name}"
+    return lambda body: "" if is_named(body, name) else f"the answer is not the app {name}"
 
 
 def list_of(key: str, *, first: bool, id_field: str = "name") -> Shape:
@@ -109,9 +109,9 @@ def count_of(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _is_named(body: Mapping[str, Any], name: str) -> bool:
+def is_named(body: Body, name: str, key: str = "name") -> bool:
     """Compare without case: whether Edgegap's names depend on it is not documented."""
-    found = body.get("name")
+    found = body.get(key)
     return isinstance(found, str) and found.casefold() == name.casefold()
 
 
