@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -63,6 +63,8 @@ from receiver.pipeline.retry import (
 )
 from receiver.reasons import Outcome, Reason, State, explain
 from receiver.rules.rule import Mode, OnOverwrite, Rule, moving_versions, names_target
+
+T = TypeVar("T")
 
 NOT_AGAIN = (
     "{version} was deleted since ({why}), and this push was reported before: it is not created "
@@ -374,8 +376,7 @@ class Attempt:
         app, version, names = self._claimed.app, self._claimed.version, rule.pull_profiles
         for place, profile in enumerate(map(read_pull_profile, names)):
             await self._record("PUT", link_path(profile, app, version))
-            read = await link(self._client, profile, app, version)
-            self._recorded(read.answer)
+            read = self._read(await link(self._client, profile, app, version))
             if read.meaning is not Meaning.DONE:
                 self._linked = names[:place]
                 return await self._not_linked(rule, profile, read)
@@ -388,12 +389,12 @@ class Attempt:
         answer = read.answer
         if read.meaning is not Meaning.UNKNOWN_NAME:
             return await self._retry_or_park(rule, policy_for(Operation.LINK, answer), answer)
-        found = await pull_profiles(self._client)
-        listing = self._recorded(found.answer)
+        found = self._read(await pull_profiles(self._client))
         if found.value is None:
-            policy = policy_for(Operation.LIST, listing)  # parks only for an app that is missing
-            policy = AGAIN if policy.then is Action.PARK else policy
-            return await self._retry_or_park(rule, policy, listing)
+            policy = policy_for(Operation.LIST, found.answer)
+            if policy.then is Action.PARK:  # that is for an app that is missing
+                policy = AGAIN
+            return await self._retry_or_park(rule, policy, found.answer)
         if profile in found.value.profiles:
             return await self._retry_or_park(rule, AGAIN, answer)
         unknown = Policy(Action.PARK, Reason.PULL_PROFILE_UNKNOWN)
@@ -434,6 +435,10 @@ class Attempt:
     def _recorded(self, answer: Answer) -> Answer:
         self._calls += (answer,)
         return answer
+
+    def _read(self, read: Read[T]) -> Read[T]:
+        self._recorded(read.answer)
+        return read
 
     async def _retry_or_park(
         self, rule: Rule | None, policy: Policy, answer: Answer, **facts: str

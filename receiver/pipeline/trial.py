@@ -147,8 +147,8 @@ class TrialAttempt(Attempt):
         )
         await self._record("POST", DEPLOYMENTS)
         tags = (TAG, claimed.id)
-        read = await deploy(self._client, claimed.app, claimed.version, trial.near, tags)
-        self._recorded(read.answer)
+        app, version = claimed.app, claimed.version
+        read = self._read(await deploy(self._client, app, version, trial.near, tags))
         if read.meaning is Meaning.DONE:
             return self._look_later(replace(run, request_id=read.value), trial)
         if read.meaning is Meaning.NO_CAPACITY and read.value is not None:  # it may exist anyway
@@ -260,8 +260,7 @@ class TrialAttempt(Attempt):
             return self._stop_later(replace(run, why=why, stop_at=now))
         hidden = _hidden_values(version)
         failed = one_line(failed, hidden)
-        read = await logs(self._client, request_id, hidden)
-        self._recorded(read.answer)
+        read = self._read(await logs(self._client, request_id, hidden))
         if read.value is None and not (failed and read.meaning is Meaning.GONE):
             if self._reads_again(run, _policy(read)):
                 return await self._retry_or_park(rule, _policy(read), read.answer)
@@ -271,8 +270,7 @@ class TrialAttempt(Attempt):
             failed = failed or NO_LOGS.format(detail=summary_of(read.answer))
         found = read.value or Logs(())
         failed = "; ".join(part for part in (failed, crash(found)) if part)
-        measured = await usage(self._client, request_id)
-        self._recorded(measured.answer)
+        measured = self._read(await usage(self._client, request_id))
         keep = run.keep if run.keep is not None else trial.keep_failed if failed else 0
         run = replace(
             run,
@@ -299,8 +297,7 @@ class TrialAttempt(Attempt):
             return self._begin_later(run) if run.is_kept else await self._end(rule, run)
         if result is None:
             await self._record("DELETE", f"/v1/stop/{run.request_id}")
-            read = await stop(self._client, run.request_id or "")
-            self._recorded(read.answer)
+            read = self._read(await stop(self._client, run.request_id or ""))
             if read.meaning in {Meaning.DONE, Meaning.GONE}:
                 return self._stop_later(run)
             result = await self._retry_or_park(rule, _policy(read), read.answer)
@@ -346,8 +343,7 @@ class TrialAttempt(Attempt):
         self, rule: Rule | None, run: TrialRun
     ) -> tuple[Deployment | None, Result | None]:
         """Return the deployment, None if it is gone; or the result if that is not known now."""
-        read = await status(self._client, run.request_id or "")
-        self._recorded(read.answer)
+        read = self._read(await status(self._client, run.request_id or ""))
         if read.meaning is Meaning.DONE:
             return read.value, None
         if read.meaning is not Meaning.GONE:
@@ -363,16 +359,14 @@ class TrialAttempt(Attempt):
         They have its tag, or the request id of the run: rows need not show tags.
         """
         claimed = self._claimed
-        read = await deployments_of(self._client, claimed.app, claimed.version)
-        self._recorded(read.answer)
+        read = self._read(await deployments_of(self._client, claimed.app, claimed.version))
         if read.value is None or not read.value.complete:
             return None, read.answer
         if run.request_id in {row.request_id for row in read.value.rows}:
             return [run.request_id], read.answer
         ids = list(read.value.tagged(claimed.id))
         for request_id in read.value.without_tags[:MOST_LOOKED_UP]:
-            seen = await status(self._client, request_id)
-            self._recorded(seen.answer)
+            seen = self._read(await status(self._client, request_id))
             if seen.value is not None and claimed.id in (seen.value.tags or ()):
                 ids.append(request_id)
         return ids, read.answer
