@@ -103,16 +103,15 @@ def same_setting(name: str, asked: Any, held: Any) -> bool:
 
 def _compare_kept(name: str, before: Any, held: Any) -> Comparison:
     """Compare a setting with what it was before a PATCH that does not name it."""
-    if name == "ports":
-        return _compare_ports(read_ports(before).ports, held, _HAD)
     if name == "envs":
         return _compare_kept_variables(before, held)
-    return _compare_one(name, as_sent(name, before), held, _HAD)
+    had = read_ports(before).ports if name == "ports" else as_sent(name, before)
+    return _compare_one(name, had, held, _HAD)
 
 
 def _compare_one(name: str, asked: Any, held: Any, verb: str = _ASKED) -> Comparison:
     if name == "ports":
-        return _compare_ports(asked, held)
+        return _compare_ports(asked, held, verb)
     if name == "envs":
         return _compare_variables(asked, held)
     shown = as_sent(name, held)
