@@ -56,6 +56,16 @@ class Frames(msgspec.Struct, frozen=True):
         """The bytes of the log up to the end of the last whole frame."""
         return LOG_HEADER + self.count * (FRAME_HEADER + self.page) if self.count else 0
 
+    def continues(self, before: "Frames") -> bool:
+        """Return whether the log is the same as at that look, or has grown since."""
+        return before.count <= self.count and (before.salt, before.page) == (self.salt, self.page)
+
+    def is_before(self, later: "Frames") -> bool:
+        """Return whether frames of the later look are gone without a new beginning of the log."""
+        if self.salt == later.salt:
+            return self.count < later.count
+        return later.count > 0 and not _begun_later(self.salt, later.salt)
+
 
 class LastFrame(msgspec.Struct, frozen=True):
     """What one frame holds: a page of the database, by its number and its CRC."""
@@ -147,41 +157,18 @@ def has_page(file: int, noted: LogNote) -> bool:
 
 
 class LogIndex(msgspec.Struct, frozen=True):
-    """How many frames the log holds, how many are in the file too, and which log it is.
+    """The frames that the log holds, and how many of them are in the file, too.
 
     SQLite notes it for all of its connections in the file `-shm`, in this machine's byte order:
-    https://sqlite.org/walformat.html#the_wal_index_file_format has the layout. `sums` is the
-    checksum of the last frame.
+    https://sqlite.org/walformat.html#the_wal_index_file_format has the layout.
     """
 
-    frames: int
+    frames: Frames
     written: int
-    salt: int
-    page: int
-    sums: Sums = (0, 0)
-
-    @property
-    def size(self) -> int:
-        """The bytes that the log must have."""
-        return Frames(count=self.frames, page=self.page).size
-
-    def is_of(self, found: Frames) -> bool:
-        """Return whether these are all of its frames."""
-        return (found.count, found.salt, found.sums) == (self.frames, self.salt, self.sums)
-
-    def continues(self, before: Frames) -> bool:
-        """Return whether the log is the same as at that look, or has grown since."""
-        return before.count <= self.frames and (before.salt, before.page) == (self.salt, self.page)
-
-    def is_before(self, later: "LogIndex") -> bool:
-        """Return whether frames that SQLite had noted are gone from it without a new beginning."""
-        if self.salt == later.salt:
-            return self.frames < later.frames
-        return later.frames > 0 and not _begun_later(self.salt, later.salt)
 
     def wrote_since(self, before: "LogIndex") -> bool:
         """Return whether SQLite may have written into the file since that look."""
-        return (self.written, self.salt) != (before.written, before.salt)
+        return (self.written, self.frames.salt) != (before.written, before.frames.salt)
 
 
 class LogIndexFile:
@@ -217,7 +204,8 @@ class LogIndexFile:
             return None
         (written,) = struct.unpack_from("=I", data, 2 * INDEX_HEADER)
         salt = int.from_bytes(data[32:40], "big")  # as in the log, byte for byte
-        return LogIndex(frames, written, salt, LARGEST_PAGE if page == 1 else page, (one, two))
+        page = LARGEST_PAGE if page == 1 else page
+        return LogIndex(Frames(salt, page, frames, (one, two)), written)
 
 
 class OwnLog:
@@ -271,7 +259,7 @@ class OwnLog:
         The log is truncated before the first such frame: then SQLite fails instead of reading it,
         and the pages that the connection has in memory can be saved.
         """
-        if index is not None and seen.size < index.size:
+        if index is not None and seen.size < index.frames.size:
             return True
         # Holes: it was cut off while we wrote. A file system that compresses looks alike.
         if seen.allocated < seen.size and log_fault(self._ledger) is not None:
@@ -283,13 +271,13 @@ class OwnLog:
             self._suspect = False
             return False
         known = index if index is not None and not self._is_lost(index) else self.at
-        if known is None or not known.frames:
+        if known is None or not known.frames.count:
             return False
-        found = read_frames(self._descriptor, known.frames)
+        found = read_frames(self._descriptor, known.frames.count)
         if index is not None and self._index.read() != index:
             self._suspect = True  # another program writes: it is read again at the next look
             return False
-        whole = known.is_of(found)
+        whole = found == known.frames
         self._suspect, self._summed = False, Frames()
         if not whole:
             os.ftruncate(self._descriptor, found.size)
@@ -306,7 +294,7 @@ class OwnLog:
             raise LedgerError("SQLite's index of it was overwritten, too")
 
     def _is_lost(self, index: LogIndex | None) -> bool:
-        return self.at is not None and (index is None or index.is_before(self.at))
+        return self.at is not None and (index is None or index.frames.is_before(self.at.frames))
 
     def note(self) -> None:
         """Write down what it holds after a commit, for the next start."""
@@ -317,17 +305,18 @@ class OwnLog:
         """Add to the sum what was written since; False if it does not end as the index says."""
         if index is None or self._descriptor is None:
             return False
-        if not index.frames or not index.continues(self._summed):
+        frames = index.frames
+        if not frames.count or not frames.continues(self._summed):
             self._summed, self._sum, self._note = Frames(), 0, None
-        if index.frames == self._summed.count:
-            return not index.frames or index.sums == self._summed.sums
-        new = os.pread(self._descriptor, index.size - self._summed.size, self._summed.size)
-        last = _read_frame(new[-FRAME_HEADER - index.page :])
-        if last is None or (last.salt, last.sums) != (index.salt, index.sums):
+        if frames.count == self._summed.count:
+            return not frames.count or frames.sums == self._summed.sums
+        new = os.pread(self._descriptor, frames.size - self._summed.size, self._summed.size)
+        last = _read_frame(new[-FRAME_HEADER - frames.page :])
+        if last is None or (last.salt, last.sums) != (frames.salt, frames.sums):
             return False
         self._sum = crc32(new, self._sum)
-        self._summed = Frames(index.salt, index.page, index.frames, index.sums)
-        self._note = LogNote(index.salt, index.frames, index.written, last.number, last.content)
+        self._summed = frames
+        self._note = LogNote(frames.salt, frames.count, index.written, last.number, last.content)
         return True
 
     def _must_compare(self) -> bool:
