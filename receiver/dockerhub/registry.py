@@ -168,7 +168,6 @@ class Found(msgspec.Struct, frozen=True):
     """The tag exists and we may pull it. `digest` is None if the registry returned none."""
 
     digest: str | None
-    media_type: str
 
 
 class TagMissing(msgspec.Struct, frozen=True):
@@ -206,7 +205,7 @@ class Registry:
         if answer.status == httpx.codes.NOT_FOUND and media_type != HTML:
             return TagMissing()
         if answer.status == httpx.codes.METHOD_NOT_ALLOWED:
-            return Found(None, media_type)  # a mirror without HEAD
+            return Found(None)  # a mirror without HEAD
         challenge = answer.headers.get("www-authenticate", "")
         if answer.status == httpx.codes.UNAUTHORIZED and self.logins.is_named_in(challenge):
             return TagDenied(login_refused=False, detail=f"HTTP {answer.status}")
@@ -215,7 +214,7 @@ class Registry:
         digest = answer.headers.get("docker-content-digest", "")
         if media_type not in MANIFESTS:
             raise DockerHubUnavailable("the registry's response is not a manifest")
-        return Found(digest if is_digest(digest) else None, media_type)
+        return Found(digest if is_digest(digest) else None)
 
     async def platforms(self, repository: str, digest: str, login: Login | None) -> Platforms:
         """Return an image's platforms by its digest: counts as one pull.

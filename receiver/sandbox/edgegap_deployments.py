@@ -43,7 +43,7 @@ class DeploymentQuirks:
     - `capacity`: number of active deployments that fit; over that a POST is answered with a 422
     - `keeps_refused`: the deployment that a 422 names exists, in Error, until it is stopped
     - `limit`: the plan's number of deployments at a time; over that a POST is answered with
-      `limit_status` and `limit_message`
+      `limit_status`
     - `unknown_status`: of a deployment that is not known: 400, as it was seen, or 404
     - `remembered_for`: the seconds for which a terminated deployment is known
     - `rates`: the calls per second that are not answered with a 429: `creations`, `statuses`,
@@ -56,7 +56,6 @@ class DeploymentQuirks:
     keeps_refused: bool = False
     limit: int | None = None
     limit_status: int = 400
-    limit_message: str = "You have reached you Deployment limit of {limit}"
     unknown_status: int = 400
     remembered_for: float = 60.0
     rates: Mapping[str, int] | None = None
@@ -133,7 +132,7 @@ class Deployments:
         if quirks.limit is not None and active >= quirks.limit:
             status = quirks.limit_status
             strange = {} if status in _KNOWN_REFUSALS else {FAULT_HEADER: "quirk"}
-            message = quirks.limit_message.format(limit=quirks.limit)
+            message = f"You have reached you Deployment limit of {quirks.limit}"  # Edgegap's typo
             raise HTTPException(status, message, strange)
         refused = quirks.capacity is not None and active >= quirks.capacity
         lifecycle = self._lifecycle_of(app, name)
