@@ -168,12 +168,7 @@ def hidden_values(wanted: DesiredVersion) -> str:
 
 def same_image(version: Body, image: ImageReference) -> bool:
     """Return whether a version at Edgegap has this registry, repository and tag."""
-    registry = version.get("docker_repository")
-    return (
-        is_docker_hub(registry)
-        and version.get("docker_image") == image.repository
-        and version.get("docker_tag") == image.tag
-    )
+    return image_in(version) == image
 
 
 def image_in(version: Body) -> ImageReference | None:
