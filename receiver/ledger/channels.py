@@ -395,31 +395,28 @@ def before(tx: Tx, app: str, name: str, image: ImageReference) -> Earlier | None
     """
     moves = tx.run(_HISTORY, app=app, name=name, most=HISTORY_MOVES).all()
     last, is_tried = None, has_any_passed(tx, app)
-    for (repository, tag), digest in _earlier(moves, image.repository, image.tag):
-        earlier = ImageReference(repository=repository, tag=tag)
+    for earlier, digest in _earlier(moves, image):
         last = last or Earlier(earlier)
         if not is_tried:
             break
-        is_other = (repository, tag) != (image.repository, image.tag)
-        if is_other and has_passed(tx, app, earlier, digest):
+        if earlier != image and has_passed(tx, app, earlier, digest):
             return Earlier(earlier, digest or next(iter(passed_digests(tx, app, earlier)), None))
     return last
 
 
 def _earlier(
-    moves: Sequence[Row[Any]], repository: str, tag: str
-) -> Iterator[tuple[tuple[str, str], str | None]]:
-    """Yield what a channel had before an image, newest first: repository and tag, and the digest.
+    moves: Sequence[Row[Any]], image: ImageReference
+) -> Iterator[tuple[ImageReference, str | None]]:
+    """Yield the images that a channel had before this one, newest first, with their digests.
 
     What a rollback undid is left out. `moves` are the channel's, newest first.
     """
-    image = (repository, tag)
     for place, move in enumerate(moves):
-        earlier = (move.from_repository, move.from_tag)
-        if (move.repository, move.tag) != image or earlier in {image, (None, None)}:
+        earlier = ImageReference(move.from_repository, move.from_tag)
+        if ImageReference(move.repository, move.tag) != image or earlier == image:
             continue
-        if move.action in UNDOING:
+        if move.from_tag is None or move.action in UNDOING:
             continue
-        image = earlier
-        older = (one.digest for one in moves[place + 1 :] if (one.repository, one.tag) == image)
+        image, tag = earlier, (earlier.repository, earlier.tag)
+        older = (one.digest for one in moves[place + 1 :] if (one.repository, one.tag) == tag)
         yield image, next((digest for digest in older if digest is not None), None)
