@@ -102,7 +102,7 @@ class HttpResponse:
         known = mask(text, secrets)[:MOST_SHOWN]
         return "".join(letter for letter in known if letter.isprintable())
 
-    def exact(self, secrets: Iterable[Secret] = (), *, opaque: bool = False) -> str:
+    def exact(self, secrets: Iterable[Secret], *, opaque: bool = False) -> str:
         """Return status, media type and body for people; secrets and addresses are masked.
 
         With `opaque`, also what may be a token that is not known.
@@ -114,7 +114,7 @@ class HttpResponse:
         body = lines.strip()[:MOST_OF_A_BODY]
         return f"HTTP {self.status}, {kind or 'no media type'}:\n{body or '(no body)'}"
 
-    def described(self, secrets: Iterable[Secret] = ()) -> str:
+    def described(self, secrets: Iterable[Secret]) -> str:
         """Return the status with Docker's message, or that this is not Docker's response."""
         error = self.error(secrets)
         if error is None:

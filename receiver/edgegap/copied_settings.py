@@ -86,7 +86,7 @@ class Copied:
     unknown: tuple[str, ...] = ()
 
 
-def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str] = ()) -> Copied:
+def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str]) -> Copied:
     """Read from `source` what a new version takes over, except what `own` settings override.
 
     `leave_out` names fields whose loss the rule accepts.
@@ -171,7 +171,7 @@ def describe_port(port: Mapping[str, Any]) -> str:
     return f"{brief(port.get('port', '?'))}/{brief(port.get('protocol', '?'))}{name}{tls}"
 
 
-def read_variables(shown: Any, given: Collection[str] = ()) -> Variables:
+def read_variables(shown: Any, given: Collection[str]) -> Variables:
     """Return the variables of a version as they are sent, without those `given` otherwise."""
     if shown is None:
         return Variables()

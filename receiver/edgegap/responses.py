@@ -95,7 +95,7 @@ def list_of(key: str, *, first: bool, id_field: str = "name") -> Shape:
     return fault
 
 
-def is_row(row: Any, id_field: str = "name") -> bool:
+def is_row(row: Any, id_field: str) -> bool:
     """Return whether a row of a list can be identified."""
     return isinstance(row, dict) and isinstance(row.get(id_field), str)
 

@@ -61,7 +61,7 @@ def repository_record(
     tags: Mapping[str, TagPush],
     allowed: frozenset[str],
     *,
-    administers: bool = False,
+    administers: bool,
 ) -> dict[str, Any]:
     """Return the record of a repository, for a caller with these permissions."""
     namespace, _, name = repository.name.partition("/")
@@ -109,8 +109,8 @@ def tags_page(
     query: Mapping[str, str],
     *,
     base: str,
-    flipped: bool = False,
-    endless: bool = False,
+    flipped: bool,
+    endless: bool,
 ) -> dict[str, Any] | None:
     """Return one page of tags, newest first; None after the last page, unless `endless`.
 

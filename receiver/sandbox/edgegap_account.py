@@ -99,7 +99,7 @@ def created(body: Any, also_accepted: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _patched(
-    version: Mapping[str, Any], body: Any, also_accepted: Collection[str] = ()
+    version: Mapping[str, Any], body: Any, also_accepted: Collection[str]
 ) -> dict[str, Any]:
     """Return a version changed by a PATCH body; arrays are replaced, not merged."""
     patchable = {name: field for name, field in VERSION_FIELDS.items() if field.patchable}

@@ -1,6 +1,5 @@
 """The deployments of the Edgegap fake, on a clock that a test may set, and their refusals."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -73,7 +72,7 @@ class Deployments:
     def __init__(
         self,
         find_version: Callable[[str, str], Mapping[str, Any]],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self.lifecycles: dict[tuple[str, str], Lifecycle] = {}
         self.quirks = DeploymentQuirks()
