@@ -144,11 +144,11 @@ def last_move(channel: AppChannel) -> Move | None:
 
 
 def _board(app: AppVersions, names: list[str], service: Service) -> Board:
-    used = {channel.channel for channel in app.channels}
+    used = {channel.channel: channel for channel in app.channels}
     return Board(
         app,
         tuple(name for name in names if name not in used),
-        {channel.channel: _choices(app, channel) for channel in app.channels},
+        {name: _choices(app, used.get(name)) for name in {*names, *used}},
         {name: _followed(service.settings.rules, app.app, name) for name in names},
     )
 
@@ -162,15 +162,14 @@ def _followed(rules: Sequence[Rule], app: str, name: str) -> str:
     )
 
 
-def _choices(app: AppVersions, channel: AppChannel) -> Mapping[str, str]:
-    """Return the images that the channel may be moved to, each with its version.
+def _choices(app: AppVersions, channel: AppChannel | None) -> Mapping[str, str]:
+    """Return the images that a channel may be moved to, each with its version.
 
     The image that it has and the one that it had before are not among them.
     """
-    before = channel.before
-    without = {channel.image}
-    if before is not None:
-        without.add(f"{before.repository}:{before.tag}")
+    without = set() if channel is None else {channel.image}
+    if channel is not None and channel.before is not None:
+        without.add(f"{channel.before.repository}:{channel.before.tag}")
     found: dict[str, str] = {}
     for one in app.versions:
         if one.mode is Mode.CREATE and one.active and one.image not in without:
