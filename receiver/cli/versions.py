@@ -90,7 +90,7 @@ def _lines(found: VersionDiff) -> list[str]:
     from receiver.upkeep.version_settings import as_of
 
     lines = [
-        f"{found.app}/{one.version}  {one.image}, {as_of(one.sent_at)}"
+        f"{found.app}/{one.version}  {one.image}, {as_of(one.sent_at)}, {_running(one.running)}"
         for one in (found.a, found.b)
     ]
     wide = max((len(one.name) for one in found.differences), default=0)
@@ -100,6 +100,12 @@ def _lines(found: VersionDiff) -> list[str]:
     if found.not_compared:
         lines.append(f"  not compared: {', '.join(found.not_compared)}")
     return lines
+
+
+def _running(count: int | None) -> str:
+    if count is None:
+        return "running deployments not known"
+    return f"{count} running deployment{'' if count == 1 else 's'}"
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """The settings of versions, for people: from the ledger if it has them, otherwise from Edgegap."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -8,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.listing import running_in
 from receiver.edgegap.sent_settings import (
     Difference,
     Seen,
@@ -23,6 +25,8 @@ from receiver.ledger.views import App, VersionName, described
 from receiver.pipeline.retry import summary_of
 from receiver.secret import Secret
 from receiver.timestamps import Time, format_time
+
+COUNTING_SECONDS = 2.0  # with Edgegap: what differs is in the ledger, and must be shown in any case
 
 SentAt = Annotated[
     Time | None,
@@ -44,6 +48,9 @@ class ComparedVersion(msgspec.Struct, frozen=True):
     version: VersionName
     image: Annotated[str, described("Its image.", "docker.io/studio/game-server:1.4.2")]
     sent_at: SentAt
+    running: Annotated[
+        int | None, described("Its running deployments at Edgegap; null if that is not known.", 2)
+    ]
 
 
 class VersionDiff(msgspec.Struct, frozen=True):
@@ -84,14 +91,23 @@ class VersionReader(msgspec.Struct, frozen=True):
         found, unknown = differences(
             Seen(one, one_at is not None), Seen(other, other_at is not None)
         )
-        first = ComparedVersion(a, one.image, one_at)
-        return VersionDiff(app, first, ComparedVersion(b, other.image, other_at), found, unknown)
+        running = await asyncio.gather(self._running(app, a), self._running(app, b))
+        first = ComparedVersion(a, one.image, one_at, running[0])
+        second = ComparedVersion(b, other.image, other_at, running[1])
+        return VersionDiff(app, first, second, found, unknown)
 
     async def export(self, app: str, version: str) -> ExportedSettings:
         """Return the settings as TOML; raises VersionUnknown or VersionUnreadable."""
         settings, at = await self._read(app, version)
         title = f"Settings of {app}/{version}, {as_of(at)}"
         return ExportedSettings(app, version, at, settings_toml(settings, title))
+
+    async def _running(self, app: str, version: str) -> int | None:
+        try:
+            async with asyncio.timeout(COUNTING_SECONDS):
+                return running_in(await self.client.deployments(app, version))
+        except TimeoutError:
+            return None
 
     async def _read(self, app: str, version: str) -> tuple[SentSettings, Time | None]:
         sent = await self.ledger.read(partial(sent_to, app=app, version=version))

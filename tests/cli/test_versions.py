@@ -51,6 +51,7 @@ def test_versions_of_this_receiver_are_compared_as_they_were_sent(
 ) -> None:
     made(receiver, "1.0.0")
     made(receiver, "1.0.1")
+    sandbox.deployments.run(APP, "1.0.1")
     del sandbox.versions[APP, "1.0.0"]  # what was sent is known without Edgegap
     sandbox.calls.clear()
 
@@ -60,7 +61,9 @@ def test_versions_of_this_receiver_are_compared_as_they_were_sent(
     assert "my-game/1.0.0  docker.io/studio/game-server:1.0.0, as they were sent " in done.output
     assert "  image  docker.io/studio/game-server:1.0.0 → docker.io/" in done.output
     assert names(beside.json_of("diff", APP, "1.0.0", "1.0.1", "--json")) == ["image"]
-    assert sandbox.calls == []
+    assert {call.path for call in sandbox.calls} == {"/v1/deployments"}
+    assert ", 0 running deployments\nmy-game/1.0.1 " in done.output
+    assert ", 1 running deployment\n" in done.output
 
 
 def test_a_version_made_by_hand_is_read_from_edgegap(

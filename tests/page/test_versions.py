@@ -119,6 +119,7 @@ def test_a_version_links_to_what_changed_since_the_one_before(
     receiver: ReceiverHere, person: Visitor, sandbox: EdgegapSandbox
 ) -> None:
     created(receiver, sandbox, "1.0.0", "1.1.0")
+    sandbox.deployments.run(APP, "1.1.0")
     links = person.read("/versions").links()
     (link,) = [one for one in links if one.startswith("/versions/diff")]
 
@@ -129,6 +130,9 @@ def test_a_version_links_to_what_changed_since_the_one_before(
         "image docker.io/studio/game-server:1.0.0 docker.io/studio/game-server:1.1.0" in shown.text
     )
     assert "No value of a variable is shown." in shown.text
+    assert "Running now: 0 deployments of 1.0.0, 1 deployment of 1.1.0." in shown.text
+    sandbox.misbehave(Fault("status", path_contains="/deployments", status=503, times=None))
+    assert "an unknown number of deployments of 1.0.0" in person.read(link).text
 
 
 @pytest.mark.parametrize(
