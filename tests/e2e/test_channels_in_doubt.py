@@ -357,14 +357,13 @@ def test_a_person_is_not_asked_to_approve_what_will_not_be_moved(
         assert registration_of(here, delivery, "staging")["reason"] == "needs_approval"
         b = hub.push_image(REPOSITORY, "1.0")
         again = here.push("1.0")
-        until(
+        (found,) = until(
             lambda: [
                 one
                 for one in here.details(again)["registrations"]
-                if one["version"] == "staging" and one["digest"] == b
+                if one["version"] == "staging" and one["digest"] == b and one["state"] == "done"
             ]
         )
-        found = registration_of(here, again, "staging")
 
     assert (found["outcome"], found["reason"]) == ("superseded", None)
     assert "was overwritten" in found["sentence"]

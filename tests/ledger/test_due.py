@@ -94,7 +94,7 @@ def test_the_next_is_due_when_a_push_or_a_trial_is(ledger: Ledger) -> None:
 
 
 def test_only_what_changes_something_counts_as_a_commit_of_a_page(ledger: Ledger) -> None:
-    """Each turn of an idle worker had every open tab rendered anew."""
+    """Each turn of an idle worker had every open tab rendered again."""
 
     def turn(tx: Tx) -> Turn:
         return claim_due(tx, Settings(), owner=OWNER, in_progress=(), free=5, shared=ledger.shared)

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.support.browser import (
     ARTEFACTS,
+    FOR_AXE,
     SCHEMES,
     an_address,
     needs_chromium,
@@ -27,8 +28,6 @@ ARM = "1.5.0-arm64"
 # What Chromium itself notes of a wrong password's answer, and of a session's end.
 _NOTED = "Failed to load resource: the server responded with a status of"
 REFUSED = {f"{_NOTED} 403 (Forbidden)", f"{_NOTED} 401 (Unauthorized)"}
-# Colours differ by scheme, the layout by width: these two have all of both.
-FOR_AXE = {("light", "phone"), ("dark", "desktop")}
 
 pytestmark = needs_chromium
 

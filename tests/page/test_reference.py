@@ -10,26 +10,28 @@ from typing import Any, Literal
 import httpx
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, expect
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.web.messages import ProblemCode
 from receiver.web.page.reference import reference_of
 from receiver.web.page.rendering import HEADERS
-from tests.support.browser import needs_chromium, sign_in, sticks_out, violations
+from tests.support.browser import (
+    FOR_AXE,
+    SCHEMES,
+    WIDTHS,
+    needs_chromium,
+    sign_in,
+    sticks_out,
+    violations,
+)
 from tests.support.deploy import tool
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, RULE
 from tests.support.visitor import PAGE, PASSWORD, Reading, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 1')
-WIDTHS: tuple[ViewportSize, ...] = (
-    {"width": 390, "height": 844},
-    {"width": 768, "height": 1024},
-    {"width": 1440, "height": 900},
-)
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 MOST_BYTES, MOST_REQUESTS = 60_000, 5
 
 
@@ -186,12 +188,12 @@ def test_every_page_links_to_it(receiver: ReceiverHere) -> None:
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("size", WIDTHS, ids=lambda size: str(size["width"]))
+@pytest.mark.parametrize("width", WIDTHS)
 def test_it_is_readable_by_everyone(
-    browser: Browser, receiver: ReceiverHere, scheme: Literal["light", "dark"], size: ViewportSize
+    browser: Browser, receiver: ReceiverHere, scheme: Literal["light", "dark"], width: str
 ) -> None:
     context = browser.new_context(
-        base_url=receiver.url, viewport=size, color_scheme=scheme, bypass_csp=True
+        base_url=receiver.url, viewport=WIDTHS[width], color_scheme=scheme, bypass_csp=True
     )
     page = context.new_page()
     page.goto("/api/#listDeliveries")
@@ -199,8 +201,9 @@ def test_it_is_readable_by_everyone(
     expect(page.get_by_role("heading", name="List deliveries, newest first")).to_be_in_viewport()
     page.get_by_text("Fields of listDeliveries").click()
     assert sticks_out(page) == 0
-    found = violations(page)
-    assert found == [], json.dumps(found, indent=1)
+    if (scheme, width) in FOR_AXE:
+        found = violations(page)
+        assert found == [], json.dumps(found, indent=1)
     context.close()
 
 

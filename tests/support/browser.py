@@ -24,6 +24,8 @@ WIDTHS: dict[str, ViewportSize] = {
     "phone": {"width": 390, "height": 844},
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+# Colours differ by scheme, the layout by width: these two have all of both.
+FOR_AXE = {("light", "phone"), ("dark", "desktop")}
 _windows = count()
 expect.set_options(timeout=30_000)  # the machine may be busy
 
