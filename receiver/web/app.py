@@ -69,7 +69,7 @@ def create_app(
         lifespan=lambda app: _lifespan(app, settings, ledger, environ=environ, settled=settled),
     )
     app.router.redirect_slashes = False
-    app.state.failure, app.state.lists = None, VersionLists()
+    app.state.failure, app.state.lists, app.state.valid_sessions = None, VersionLists(), {}
     app.state.checks = ChecksRun(os.environ if environ is None else environ)
     return app
 

@@ -5,6 +5,7 @@ import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
@@ -40,6 +41,7 @@ MOST_FIELDS = 50
 SESSION = "session"
 EARLIER = "earlier"  # the cookie with the ids of the browser's last sessions
 MOST_EARLIER = 8
+MOST_VALID = 100  # sessions that are known not to be signed out
 FLASH = "flash"  # the cookie with the message of the last action
 LONGEST_FLASH = 600
 FLASH_SECONDS = 60
@@ -237,8 +239,16 @@ async def current_session(service: Service, request: Request) -> Session | None:
     session = session_of(request)
     if session is None:
         return None
-    ended = await service.ledger.read(lambda tx: is_revoked(tx, session.id))
-    return None if ended else session
+    valid: dict[str, int] = request.app.state.valid_sessions
+    ledger, commits = service.ledger, service.ledger.commits
+    if not ledger.shared and valid.get(session.id) == commits:  # to sign out is a commit
+        return session
+    if await ledger.read(lambda tx: is_revoked(tx, session.id)):
+        return None
+    if len(valid) >= MOST_VALID:
+        valid.clear()
+    valid[session.id] = commits
+    return session
 
 
 def session_of(request: Request) -> Session | None:
@@ -252,7 +262,12 @@ def sessions_of(service: Service) -> Sessions:
     password = service.settings.admin_password
     if password is None:
         raise ValueError("the page is off")
-    return Sessions([key.reveal() for key in service.settings.secret_keys], password.reveal())
+    return _sessions(service.settings.secret_keys, password)
+
+
+@lru_cache(maxsize=1)  # each open tab asks every two seconds
+def _sessions(keys: tuple[Secret, ...], password: Secret) -> Sessions:
+    return Sessions([key.reveal() for key in keys], password.reveal())
 
 
 async def form_of(request: Request) -> Form:
