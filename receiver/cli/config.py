@@ -28,7 +28,14 @@ from receiver.cli.client import (
     new_token,
     serving_address,
 )
-from receiver.cli.output import BAD_CONFIG, NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.output import (
+    BAD_CONFIG,
+    NOT_DONE,
+    USAGE,
+    CommandError,
+    colored,
+    handle_errors,
+)
 from receiver.config.variables import NEEDED, variables_of
 from receiver.doctor.finding import Finding, Health, failed, passed, warned
 from receiver.errors import ConfigError, ConfigIssue
@@ -343,8 +350,7 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     if as_json:
         click.echo(masking(json.dumps(msgspec.to_builtins(finding), ensure_ascii=False)))
         return
-    color = {Health.PASS: "green", Health.WARN: "yellow", Health.FAIL: "red"}[finding.health]
-    head = click.style(f"{finding.health.value:4}", fg=color)
+    head = colored(f"{finding.health.value:4}", finding.health.value)
     click.echo(masking(f"{head}  {finding.what}: {finding.found}"))
     if finding.hint:
         click.echo(masking(textwrap.indent(finding.hint, " " * 6)))

@@ -49,6 +49,9 @@ COLORS = {
     "parked": "red",
     "refused": "red",
     "problem": "red",
+    "pass": "green",
+    "warn": "yellow",
+    "fail": "red",
 }
 BETWEEN = "  "
 # Arrow, dots, dashes and quotes. No double quotes: a double quote would end a string in JSON.

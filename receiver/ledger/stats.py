@@ -21,9 +21,10 @@ SEARCHED = 500  # of the last registrations
 _OPEN = """SELECT state, count(*) AS many FROM registrations
  WHERE state IN ('queued', 'waiting', 'working', 'parked') GROUP BY state"""
 # What waits for a person may wait for days.
-_OLDEST = """SELECT min(created_at) FROM registrations
- WHERE state IN ('queued', 'waiting', 'working')
-  AND coalesce(waiting_reason, '') NOT IN ('needs_trial', 'needs_approval')"""
+# What waits for a trial or for a person is no backlog, and nothing holds it back.
+_GOES_ON = "coalesce(waiting_reason, '') NOT IN ('needs_trial', 'needs_approval')"
+_OLDEST = f"""SELECT min(created_at) FROM registrations
+ WHERE state IN ('queued', 'waiting', 'working') AND {_GOES_ON}"""  # noqa: S608 - our words
 _LAST = """SELECT max(at) FROM (
  SELECT max(made_at) AS at FROM targets
   WHERE made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL
@@ -41,7 +42,8 @@ _OVERWRITTEN = """SELECT DISTINCT rule, repository, tag
  WHERE overwritten AND created_at >= :after"""
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _SIZE_SHARED = "SELECT pg_database_size(current_database())"
-_HELD = "SELECT count(*) FROM registrations WHERE state IN ('queued', 'waiting')"
+_HELD = f"""SELECT count(*) FROM registrations
+ WHERE state IN ('queued', 'waiting') AND {_GOES_ON}"""  # noqa: S608 - our words
 _HELD_OF = f"{_HELD} AND repository = :repository"
 
 

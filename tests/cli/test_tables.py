@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver.cli.output import moment
-from tests.support.commands import Commands, commands_in
+from tests.support.commands import NOWHERE, Commands, commands_in
 
 RECEIVER = (sys.executable, "-m", "receiver")
 IMAGE = "studio/game-server:1.0.0"
@@ -64,6 +64,14 @@ def test_colors_can_be_turned_off(commands: Commands, more: dict[str, str]) -> N
     cells = (IMAGE, "accepted", "my-game/1.0.0")
     assert head.startswith("RECEIVED (UTC)            ID ")
     assert [head.index(one) for one in columns] == [row.index(one) for one in cells]
+
+
+def test_the_findings_of_doctor_have_colors_unless_they_are_turned_off(commands: Commands) -> None:
+    names = ("RECEIVER_PUBLIC_URL", "DOCKERHUB_API_URL", "DOCKERHUB_REGISTRY_URL")
+    away = dict.fromkeys((*names, "DOCKERHUB_AUTH_URL"), NOWHERE)
+
+    assert "\x1b[31mfail" in on_terminal(commands, "doctor", **away)
+    assert "\x1b" not in on_terminal(commands, "doctor", **away, NO_COLOR="1")
 
 
 def test_a_pipe_gets_the_rows_alone(commands: Commands) -> None:

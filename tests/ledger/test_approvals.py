@@ -20,6 +20,7 @@ from receiver.ledger.due import next_due
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.registrations import Claimed, claim, settle
 from receiver.ledger.result import Result
+from receiver.ledger.stats import count_held
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode
 from receiver.signing import Approvable
@@ -68,6 +69,7 @@ def test_an_approval_is_seen_by_the_attempt_that_is_under_way(ledger: Ledger) ->
         recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
         (registration,) = recorded.registrations
         await waits(ledger, await claimed(ledger))
+        assert await ledger.read(count_held) == 0  # by nothing but the person who is asked
         found = [await soon(ledger)]
         await ledger.write(lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
         one = await claimed(ledger)

@@ -297,9 +297,16 @@ def test_a_login_redirects_to_no_other_site(receiver: ReceiverHere, path: str) -
         assert person.post("/login", data=form).headers["location"] == "/"
 
 
-@pytest.mark.parametrize("path", ["/", "/deliveries", "/versions", "/deliveries/d0?x=1"])
+@pytest.mark.parametrize("path", ["/deliveries/d0?x=1", "/versions/diff?app=a&a=1&b=2"])
 def test_the_page_s_own_paths_are_kept(path: str) -> None:
     assert safe_path(path) == path
+
+
+def test_each_page_is_shown_after_the_login_that_it_led_to(receiver: ReceiverHere) -> None:
+    with visitor(receiver) as person:
+        pages = [one for one in person.read("/").links() if one.startswith("/")]
+    assert {"/", "/channels", "/checks"} <= set(pages)
+    assert [one for one in pages if safe_path(one) != one and one != "/api/"] == []
 
 
 def test_every_page_goes_out_with_headers_that_allow_no_framing_and_no_inline_code(
