@@ -378,6 +378,9 @@ def test_the_page_shows_it_before_its_button(here: ReceiverHere, sandbox: Edgega
         assert moved.headers["location"].startswith("/deliveries/")
         until(lambda: (APP, "prod") in sandbox.versions)
         until(lambda: not offered())  # it has the same image
+        holds = [one for one in person.read("/channels").links() if one.startswith("/promote?")]
+        assert holds == [f"/promote?app={APP}&channel=staging&to=studio%2Fgame-server%3A1.0"]
+        assert "Hold my-game/staging at 1.0?" in person.read(holds[0]).text
         gone = person.read(f"/promote?app={APP}&channel=nothing&from=staging", status=409)
         assert "moves no version nothing" in gone.text
 
