@@ -174,6 +174,7 @@ class _Reader:
             log_format=self._word("RECEIVER_LOG_FORMAT", LOG_FORMATS),
             catch_up_every=every,
             keep=read_duration(file.ledger.keep) or 0,
+            keep_bodies=read_duration(given(file.ledger.bodies)),
             connecting=read_connecting(self._environ),
         )
         self._faults += plain_http_faults(settings)

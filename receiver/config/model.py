@@ -375,6 +375,17 @@ class LedgerTable(Table, frozen=True):
             pattern="^[0-9]{1,6}[smhd]$",
         ),
     ] = "90d"
+    bodies: Omittable[
+        Annotated[
+            Duration,
+            says(
+                "how long to keep the webhooks' bodies; off if omitted",
+                fix='Write for instance bodies = "7d" (s, m, h or d), or omit it',
+                check=_time("1h", "3650d"),
+                examples=["7d"],
+            ),
+        ]
+    ] = UNSET
 
 
 class Configuration(Table, frozen=True):

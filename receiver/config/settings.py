@@ -54,6 +54,7 @@ NAMES: Mapping[str, str] = {
     "login": "DOCKERHUB_USERNAME or DOCKERHUB_TOKEN",
     "catch_up_every": "catch_up.every",
     "keep": "ledger.keep",
+    "keep_bodies": "ledger.bodies",
     "notices": "[[notice]]",
     "connecting": "the proxies or certificates",
 }
@@ -122,6 +123,7 @@ class Settings:
     log_format: str = DEFAULTS["RECEIVER_LOG_FORMAT"]
     catch_up_every: int | None = read_duration(CatchUp().every)
     keep: int = read_duration(LedgerTable().keep) or 0
+    keep_bodies: int | None = None
     notices: tuple[Notice, ...] = ()
     connecting: Mapping[str, Secret] = field(default_factory=dict)  # proxies and certificates
     warnings: tuple[str, ...] = field(default=(), compare=False)  # about its spelling

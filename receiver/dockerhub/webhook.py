@@ -81,8 +81,13 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 def start_of_body(body: bytes) -> str:
     """Return the beginning of any body as text, without the value of `callback_url`."""
-    text = _CALLBACK.sub(r"\1…", body.decode("utf-8", "replace"))
+    text = _CALLBACK.sub(_without_value, body.decode("utf-8", "replace"))
     return _UNSTORABLE.sub(" ", text)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    """Return the key of a `callback_url` and a mark, so that JSON remains JSON."""
+    return f'{found[1]}"…"' if found[2].startswith('"') else f"{found[1]}…"
 
 
 def read_push(body: bytes) -> Push:

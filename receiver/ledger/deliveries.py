@@ -43,6 +43,7 @@ _REGISTRATION_COLUMNS = (
     *("id", "rule", "app", "version", "mode", "repository", "tag", "push_time"),
     *("by_hand", "to_try", "state", "reason", "sentence", "due_at", "created_at", "updated_at"),
 )
+_BODY_COLUMNS = ("id", "headers", "body")
 _LED_TO_COLUMNS = ("delivery_id", "registration_id")
 _LED_BY = """SELECT d.id, d.pushed_at, d.received_at, r.push_time FROM led_to l
   JOIN deliveries d ON d.id = l.delivery_id JOIN registrations r ON r.id = l.registration_id
@@ -114,12 +115,17 @@ class Reported(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """The request of a webhook: its sender, our answer, and the body's first characters."""
+    """The request of a webhook: its sender, our answer, and the body's first characters.
+
+    `headers` and `body`: the names of its headers and more of its body, if they are to be kept.
+    """
 
     address: str
     user_agent: str
     status: int | None
     body_start: str | None = None
+    headers: str | None = None
+    body: str | None = None
 
 
 NOT_RECEIVED = Received("", "", None)  # what no request reported
@@ -170,7 +176,7 @@ def record(
 def record_all(
     tx: Tx, ruled: Sequence[tuple[NewDelivery, Decision]], *, push_time: int | None = None
 ) -> list[RecordedDelivery]:
-    """Record many at once: three statements, however many they are."""
+    """Record many at once: a statement for each table, however many they are."""
     ruled = [(_dated(tx, delivery), ruling) for delivery, ruling in ruled]
     ids = [tx.new_id(DELIVERY) for _ in ruled]
     rows = [
@@ -178,6 +184,13 @@ def record_all(
         for identity, (delivery, ruling) in zip(ids, ruled, strict=True)
     ]
     tx.insert("deliveries", _DELIVERY_COLUMNS, rows)
+    bodies = [
+        (identity, one.received.headers or "", one.received.body)
+        for identity, (one, _) in zip(ids, ruled, strict=True)
+        if one.received.body is not None
+    ]
+    if bodies:
+        tx.insert("bodies", _BODY_COLUMNS, bodies)
     # Only a clock that was ahead once can have recorded a push that is reported again.
     doubtful = push_time is None and tx.run(_ANY_AHEAD).first() is not None
     wanted = []

@@ -30,6 +30,8 @@ _DELIVERIES = """DELETE FROM deliveries AS d
    SELECT 1 FROM led_to l JOIN registrations r ON r.id = l.registration_id
     WHERE l.delivery_id = d.id
      AND (r.state <> 'done' OR coalesce(r.dismissed_at, r.finished_at) >= :before))"""
+_BODIES = """DELETE FROM bodies AS b WHERE b.id > :after AND b.id <= :last AND NOT EXISTS (
+ SELECT 1 FROM deliveries d WHERE d.id = b.id AND d.received_at >= :before)"""
 _REQUESTS = """DELETE FROM requests AS a WHERE a.at > :after AND a.at <= :last AND EXISTS (
  SELECT 1 FROM registrations r WHERE r.id = a.registration_id AND r.state || '' = 'done'
   AND coalesce(r.dismissed_at, r.finished_at, 0) < :before)"""
@@ -97,6 +99,11 @@ def time_to_purge_by(tx: Tx) -> int:
 def purge_deliveries(tx: Tx, before: int, after: str = "") -> tuple[int, str | None]:
     """Delete the next deliveries that came before then (epoch ms)."""
     return _purge_window(tx, _DELIVERIES, (DELIVERY, "deliveries"), before, after)
+
+
+def purge_bodies(tx: Tx, before: int, after: str = "") -> tuple[int, str | None]:
+    """Delete the next bodies of deliveries that came before then (epoch ms)."""
+    return _purge_window(tx, _BODIES, (DELIVERY, "bodies"), before, after)
 
 
 def purge_requests(tx: Tx, before: int, after: int = 0) -> tuple[int, int | None]:

@@ -44,7 +44,8 @@ from receiver.timestamps import Time
 
 V = TypeVar("V")
 MOST_ROWS = 1000
-_RECEIVED = "SELECT address, user_agent, status, body_start FROM deliveries WHERE id = :id"
+_RECEIVED = """SELECT d.address, d.user_agent, d.status, d.body_start, b.headers, b.body
+ FROM deliveries d LEFT JOIN bodies b ON b.id = d.id WHERE d.id = :id"""
 _DELIVERIES_OF = "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id"
 _REQUESTS_OF = "SELECT * FROM requests WHERE registration_id = :id ORDER BY attempt, step"
 DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter

@@ -40,8 +40,8 @@ def _add_conditions(target: MetaData, connection: Connection, **_: object) -> No
                 options["where"] = text(index.info["where"])
 
 
-# Deliveries: one row for each report of a push. Only the parsed fields of a body are stored, and
-# its beginning if it led to nothing.
+# Deliveries: one row for each report of a push, with the parsed fields of a body, and its beginning
+# if it led to nothing.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -66,6 +66,15 @@ deliveries = Table(
     Index("deliveries_by_tag", "repository", "tag", "id"),
     _partial("deliveries_ahead", "repository", "tag", where="pushed_at > received_at + 600000"),
     _partial("deliveries_not_accepted", "verdict", "id", where="verdict <> 'accepted'"),
+)
+
+# Bodies: what was sent with a delivery, while `[ledger] bodies` wants it.
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("id", Text, primary_key=True),  # the delivery's
+    Column("headers", Text, nullable=False),
+    Column("body", Text, nullable=False),
 )
 
 # How a registration ends that closes what was parked before it.

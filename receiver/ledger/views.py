@@ -248,6 +248,8 @@ class DeliveryDetail(ReportedPush, frozen=True):
     user_agent: Annotated[str | None, described("The sender's User-Agent.", "Go-http-client/1.1")]
     status: Annotated[int | None, described("The status of the response to the webhook.", 202)]
     body_start: Annotated[str | None, described("The start of a body that was not accepted.")]
+    headers: Annotated[str | None, described("Their names, if `[ledger] bodies` is set.", "host")]
+    body: Annotated[str | None, described("Its first 8 kB, if `[ledger] bodies` is set.")]
     registrations: tuple[RegistrationDetail, ...]
 
 
@@ -452,8 +454,7 @@ class Channel(msgspec.Struct, frozen=True):
     ]
     held: Annotated[Hold | None, described("Null if pushes move the channel.")]
     drift: Annotated[
-        str | None,
-        described("The image at Edgegap, if it differs from the channel's."),
+        str | None, described("The image at Edgegap, if it differs from the channel's.")
     ]
     drift_at: Time | None
     moves: Annotated[tuple[Move, ...], described("The last moves, the newest first.")]
@@ -489,9 +490,7 @@ class Changed(msgspec.Struct, frozen=True):
     missing: Annotated[
         tuple[str, ...], described("Ids that are neither a registration nor a delivery.")
     ]
-    unchanged: Annotated[
-        tuple[str, ...], described("Ids without a registration that could be changed.")
-    ]
+    unchanged: Annotated[tuple[str, ...], described("Ids without one that could be changed.")]
     superseded: Annotated[
         tuple[ChangedRegistration, ...],
         described(

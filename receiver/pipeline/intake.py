@@ -38,6 +38,8 @@ for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is vi
 
 ANSWERS = {Verdict.ACCEPTED: 202, Verdict.IGNORED: 200}  # of the response
 SAMPLE_BYTES, SHOWN, LONGEST_AGENT, LONGEST_ADDRESS = 1024, 300, 120, 64
+KEPT, LONGEST_HEADERS = 8192, 1024  # of a webhook while `[ledger] bodies` is set
+KEPT_SAMPLE_BYTES = KEPT + SAMPLE_BYTES  # cut once what must not be kept is out of it
 
 _Arrival = tuple[NewDelivery, Decision, Sequence[Notice]]
 
@@ -45,23 +47,33 @@ log = get_logger()
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """The sender of a webhook: its address and agent, and the beginning of the body it sent."""
+    """The sender of a webhook: its address and agent, and the beginning of the body it sent.
+
+    `headers`: the names of the headers, if these and the body are to be kept.
+    """
 
     address: str
     agent: str
     token: str
     body_start: bytes = b""
+    headers: Sequence[str] | None = None
 
     def received(self, status: int | None, *, accepted: bool = False) -> Received:
         """Return what the ledger keeps of it: the beginning of the body unless it was accepted."""
-        start = None
+        start = body = headers = None
+        if self.headers is not None:
+            body = self._masked(start_of_body(self.body_start))[:KEPT]
+            headers = self._masked(", ".join(self.headers))[:LONGEST_HEADERS]
         if not accepted and self.body_start:
-            text = masking(start_of_body(self.body_start)).replace(self.token, MASK)
+            text = self._masked(start_of_body(self.body_start[:SAMPLE_BYTES]))
             start = f"{text[:SHOWN]}…" if len(text) > SHOWN else text
         agent = self.agent[:LONGEST_AGENT]
         if not agent.isprintable():
             agent = "".join(letter if letter.isprintable() else " " for letter in agent)
-        return Received(self.address[:LONGEST_ADDRESS], agent, status, start)
+        return Received(self.address[:LONGEST_ADDRESS], agent, status, start, headers, body)
+
+    def _masked(self, text: str) -> str:
+        return masking(text).replace(self.token, MASK)
 
 
 async def take(

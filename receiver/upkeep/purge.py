@@ -11,6 +11,7 @@ from receiver.ledger.links import purge_revocations
 from receiver.ledger.purge import (
     give_back_space,
     purge_approvals,
+    purge_bodies,
     purge_deletions,
     purge_deliveries,
     purge_registrations,
@@ -46,7 +47,11 @@ class Purge:
 
     async def run(self) -> int:
         """Purge everything that is old enough; return the number of deleted deliveries."""
-        before = await self._ledger.write(time_to_purge_by) - self._current.settings.keep
+        now, settings = await self._ledger.write(time_to_purge_by), self._current.settings
+        before = now - settings.keep
+        await self._in_windows(
+            purge_bodies, now - min(settings.keep_bodies or 0, settings.keep), ""
+        )
         gone = await self._in_windows(purge_deliveries, before, "")
         await self._in_windows(purge_requests, before, 0)
         for purge in (purge_deletions, purge_trials):

@@ -14,7 +14,15 @@ from receiver.dockerhub.webhook import Push, read_push, skip_reason
 from receiver.errors import BadBody, BadLink, LedgerError
 from receiver.ledger.views import DeliveryId, described
 from receiver.logs import get_logger
-from receiver.pipeline.intake import SAMPLE_BYTES, TEST, WEBHOOK, Sender, refuse, take
+from receiver.pipeline.intake import (
+    KEPT_SAMPLE_BYTES,
+    SAMPLE_BYTES,
+    TEST,
+    WEBHOOK,
+    Sender,
+    refuse,
+    take,
+)
 from receiver.reasons import Reason, Verdict, explain
 from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
@@ -205,9 +213,9 @@ class Hooks:
             log.warning("sender_left", repository=repository, address=address)
             return Response(status_code=400)
         except BadBody as error:
-            sender = await self._sender(request, body)
+            sender = await self._sender(service, request, body)
             return await self._refuse(service, repository, error, request, sender)
-        sender, size = await self._sender(request, body), len(body)
+        sender, size = await self._sender(service, request, body), len(body)
         del body  # of concurrent bodies only the parsed pushes stay in memory
         if push.repository != repository:
             await self._note_other(service, repository, push.repository, sender)
@@ -232,12 +240,14 @@ class Hooks:
             return _JsonResponse(AcceptedPush(recorded.delivery, "accepted"), ACCEPTED)
         return _JsonResponse(IgnoredPush(recorded.delivery, "ignored", reason), OK)
 
-    async def _sender(self, request: Request, body: bytes) -> Sender:
+    async def _sender(self, service: Service, request: Request, body: bytes) -> Sender:
+        keep = service.settings.keep_bodies is not None
         return Sender(
             await self._senders.address_of(request),
             request.headers.get("user-agent", ""),
             request.path_params["token"],
-            body[:SAMPLE_BYTES],
+            body[: KEPT_SAMPLE_BYTES if keep else SAMPLE_BYTES],
+            request.headers.keys() if keep else None,
         )
 
     async def _note_other(

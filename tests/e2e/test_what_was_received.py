@@ -1,5 +1,6 @@
 """What the ledger keeps of a webhook's request: its sender, our answer, a refused body's start."""
 
+import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,20 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.ledger.purge import purge_deliveries
+from receiver.ledger.purge import purge_bodies, purge_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.logs import masking
-from receiver.pipeline.intake import LONGEST_ADDRESS, LONGEST_AGENT, SHOWN
+from receiver.pipeline.intake import (
+    KEPT,
+    LONGEST_ADDRESS,
+    LONGEST_AGENT,
+    LONGEST_HEADERS,
+    SHOWN,
+)
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.secret import Secret
+from receiver.timestamps import read_iso
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import NO_CATCH_UP, REPOSITORY, RULE, webhook_body
 from tests.support.visitor import PAGE, visitor
@@ -60,7 +68,7 @@ def test_each_sender_behind_a_proxy_has_its_own_address(receiver: ReceiverHere) 
 @pytest.mark.parametrize(
     ("content", "status", "start"),
     [
-        (webhook_body("latest"), 200, '{"callback_url": …, "push_data":'),
+        (webhook_body("latest"), 200, '{"callback_url": "…", "push_data":'),
         (b"<b>not json</b>", 400, "<b>not json</b>"),
         (b'{"push_data": 1\x00\x07\xff', 400, '{"push_data": 1  \ufffd'),
         (b"", 400, None),
@@ -127,6 +135,92 @@ def test_the_page_shows_it_escaped(receiver: ReceiverHere) -> None:
     assert f"Answered {status}" in shown.text
     assert "The beginning of the body <script>alert(1)</script>" in shown.text
     assert "<script>alert" not in shown.html
+
+
+KEEPING = RULE + NO_CATCH_UP + '[ledger]\nbodies = "7d"\n'
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverHere]:
+    """A receiver that keeps bodies."""
+    folder = tmp_path_factory.mktemp("kept")
+    with (
+        serving(EdgegapSandbox().app) as url,
+        receiver_here(folder, url, config=KEEPING, environment=PAGE) as one,
+    ):
+        yield one
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        webhook_body("1.0.0"),
+        webhook_body("latest"),
+        b'{"callback_url": "%s", "a": [1' % CALLBACK.encode(),
+    ],
+)
+def test_a_body_is_kept_while_it_is_wanted(keeping: ReceiverHere, content: Any) -> None:
+    masking.know([Secret(CANARY)])
+
+    _, found = sent(keeping, content, **{f"X-{CANARY}": CANARY})
+
+    assert found["body"].replace(" ", "").startswith('{"callback_url":"…",')
+    assert "2141b5" not in found["body"]
+    assert "user-agent" in found["headers"]
+    assert ", x-***" in found["headers"]
+
+
+def test_of_a_long_body_and_of_its_headers_the_beginning_is_kept(keeping: ReceiverHere) -> None:
+    _, found = sent(keeping, b"x" * 50_000, **{f"X-{n:050}": "1" for n in range(60)})
+
+    assert found["body"] == "x" * KEPT
+    assert len(found["headers"]) == LONGEST_HEADERS
+
+
+def test_a_secret_that_the_cut_would_divide_is_masked(keeping: ReceiverHere) -> None:
+    masking.know([Secret(CANARY)])
+
+    _, found = sent(keeping, b"x" * (KEPT - 8) + CANARY.encode() + b" " * 5000)
+
+    assert found["body"] == "x" * (KEPT - 8) + "***     "
+
+
+def test_the_page_shows_a_kept_body_line_by_line(keeping: ReceiverHere) -> None:
+    _, found = sent(keeping, webhook_body("1.0.0"))
+
+    with visitor(keeping) as person:
+        shown = person.read(f"/deliveries/{found['id']}")
+
+    assert '  "callback_url": "…",' in html.unescape(shown.html).splitlines()
+    assert f"Headers: {found['headers']}" in shown.text
+
+
+def test_kept_bodies_are_purged_before_their_deliveries(keeping: ReceiverHere) -> None:
+    _, old = sent(keeping, webhook_body("1.0.0"))
+    _, new = sent(keeping, webhook_body("1.0.0"))
+    late = read_iso(new["received_at"])
+    assert late is not None
+
+    def purge(tx: Tx) -> tuple[int, str | None]:
+        tx.run(
+            "UPDATE deliveries SET received_at = :late - 1 WHERE id <> :id", late=late, id=new["id"]
+        )
+        return purge_bodies(tx, late)
+
+    keeping.inside(lambda: keeping.service.ledger.write(purge))
+
+    assert keeping.details(old["id"])["body"] is None
+    assert keeping.details(new["id"])["body"] is not None
+
+
+def test_bodies_are_purged_once_nobody_wants_them(tmp_path: Path) -> None:
+    with serving(EdgegapSandbox().app) as url:
+        with receiver_here(tmp_path, url, config=KEEPING, environment=PAGE) as one:
+            _, found = sent(one, webhook_body("1.0.0"))
+            assert found["body"]
+        with receiver_here(tmp_path, url, config=RULE + NO_CATCH_UP, environment=PAGE) as one:
+            one.inside(one.service.purge.run)
+            assert one.details(found["id"])["body"] is None
 
 
 def test_it_is_purged_with_the_delivery(receiver: ReceiverHere, tmp_path: Path) -> None:

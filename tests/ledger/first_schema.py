@@ -20,6 +20,13 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sa.PrimaryKeyConstraint("app", "channel", "repository", "tag", "digest", "push_time"),
     )
     op.create_table(
+        "bodies",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("headers", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "channel_moves",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("app", sa.Text(), nullable=False),

@@ -23,7 +23,7 @@ from receiver.ledger.gates import ALL, close_token_gate, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import adopt_keys, count_refused_links, revoke, use_links
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.schema import approvals, sent_settings, trials
+from receiver.ledger.schema import approvals, bodies, sent_settings, trials
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.rules.rule import Mode
@@ -54,6 +54,8 @@ def _everything(tx: Tx) -> None:
     trial = {**place, "id": "x1", "registration_id": "r1", "version": "1.0", "at": "1,2"}
     approval = {**place, "channel": "prod", "at": tx.now, "approver": "anna"}
     sent = {"app": "my-game", "version": "1.0", "registration_id": "r1", "at": 1, "settings": "{}"}
+    body = {"id": "d1", "headers": "host", "body": "{}"}
+    tx.connection.execute(insert(bodies).values(body))
     tx.connection.execute(insert(trials).values(trial))
     tx.connection.execute(insert(approvals).values(approval))
     tx.connection.execute(insert(sent_settings).values(sent))

@@ -6,11 +6,13 @@ import re
 import time
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import Request
@@ -170,6 +172,13 @@ def _from_now(ahead: int) -> str:
     return ""
 
 
+def _laid_out(body: str) -> str:
+    """Return JSON with a line for each key, any other text unchanged."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.format(body, indent=2)
+    return body
+
+
 def query_of(**given: str | None) -> str:
     """Return the query of a URL; what is empty is left out."""
     return urlencode({name: value for name, value in given.items() if value})
@@ -185,7 +194,7 @@ _environment = Environment(
     finalize=_harmless,
 )
 _environment.filters.update(marked=_marked, moment=_moment, duration=duration)
-_environment.filters.update(colour=colour_of, status=status_of_registration)
+_environment.filters.update(laid_out=_laid_out, colour=colour_of, status=status_of_registration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=query_of)
 
 

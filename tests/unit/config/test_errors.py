@@ -57,6 +57,8 @@ def faults(
         ('[ledger]\nkeep = "1w"', "ledger.keep"),
         ('[ledger]\nkeep = "1s"', "ledger.keep"),
         ('[ledger]\nkeep = "23h"', "ledger.keep"),
+        ('[ledger]\nbodies = "59m"', "ledger.bodies"),
+        ("[ledger]\nbodies = true", "ledger.bodies"),
         ('[ledger]\nkeep = "' + "9" * 5000 + 'd"', "ledger.keep"),
         ("rule = 1", "rule"),
         ('[rule]\napp = "x"', "rule"),

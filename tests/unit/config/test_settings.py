@@ -289,9 +289,11 @@ def test_the_variable_goes_before_the_file() -> None:
 
 def test_the_links_catch_up_and_ledger_tables_are_read() -> None:
     settings = load(
-        '[links]\n"studio/game" = 2\n[catch_up]\nevery = "90s"\n[ledger]\nkeep = "36h"\n'
+        '[links]\n"studio/game" = 2\n[catch_up]\nevery = "90s"\n'
+        '[ledger]\nkeep = "36h"\nbodies = "7d"\n'
     )
 
     assert settings.links == {"studio/game": 2}
     assert (settings.catch_up_every, settings.keep) == (90_000, DAY * 3 // 2)
+    assert settings.keep_bodies == 7 * DAY
     assert load('[catch_up]\nevery = "off"').catch_up_every is None
