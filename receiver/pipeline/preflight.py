@@ -74,10 +74,14 @@ Findings = ImageOk | ImagePending | ImageRejected | Out
 
 
 class Outage(msgspec.Struct, frozen=True):
-    """An outage of Docker Hub: its start (epoch ms), and the error of the last check."""
+    """An outage of Docker Hub: its start (epoch ms), and the error of the last check.
+
+    `pull_limit`: Docker Hub answered 429, as it does when the login has no pulls left.
+    """
 
     since: int
     detail: str
+    pull_limit: bool = False
 
 
 class Preflight:
@@ -164,7 +168,8 @@ class Preflight:
         if self._out_since is None or (now - self._out_last) * 1000 > OUT_REMEMBERED:
             return None
         ago = int((now - self._out_since) * 1000)
-        return Outage(since=time.time_ns() // 1_000_000 - ago, detail=self._out_detail)
+        since = time.time_ns() // 1_000_000 - ago
+        return Outage(since, self._out_detail, pull_limit=self.registry.limits.met)
 
     def _out(self, error: DockerHubUnavailable, call: Answer) -> Out:
         """Count the age of the outage: later registrations wait only for the rest of the limit."""

@@ -56,6 +56,7 @@ class Code(StrEnum):
     CONFIGURATION = "configuration", "The configuration was not reloaded"
     BUSY = BUSY, "Edgegap's rate limit is reached"
     EDGEGAP = "edgegap", "Edgegap is unavailable or returns errors"
+    PULL_LIMIT = "pull_limit", "Docker Hub's pull limit is reached"
     DOCKER_HUB = "docker_hub", "Docker Hub is unavailable"
     CAPACITY = "capacity", "A trial waits for a server"
     CHANNELS = "channels", "A channel was changed outside the receiver"
@@ -283,12 +284,20 @@ def _waiting(seen: Snapshot, outage: Outage | None) -> Iterator[Condition]:
         yield _together(Code.EDGEGAP, message, edgegap, None)
     hub = [one for one in seen.waiting if one.reason == Reason.DOCKER_HUB_UNAVAILABLE]
     if hub or outage is not None:
-        detail = "" if outage is None else f" ({outage.detail})"
+        code, why, more = Code.DOCKER_HUB, "", ""
+        if outage is not None:
+            why = f" ({outage.detail})"
+            if outage.pull_limit:
+                code = Code.PULL_LIMIT
+                more = (
+                    " Edgegap's own pulls have the same kind of limit; a paid Docker Hub plan "
+                    "removes it."
+                )
         message = (
-            f"Docker Hub could not be queried{detail}. The image checks are retried for 5 minutes; "
-            "then versions are created without them."
+            f"Docker Hub could not be queried{why}. The image checks are retried for 5 minutes; "
+            f"then versions are created without them.{more}"
         )
-        yield _together(Code.DOCKER_HUB, message, hub, None if outage is None else outage.since)
+        yield _together(code, message, hub, None if outage is None else outage.since)
 
     trials = [one for one in seen.waiting if one.reason == Reason.NO_CAPACITY]
     if any(seen.now - one.since >= NO_SERVER_FOR for one in trials):

@@ -130,6 +130,17 @@ def test_docker_hub_is_out_for_this_process_or_for_what_waits(
     assert (one.held, one.next_try_at) == ((2, NOW + 9) if waits else (0, None))
 
 
+def test_a_pull_limit_that_is_reached_has_a_code_of_its_own() -> None:
+    waiting = [Waiting(Reason.DOCKER_HUB_UNAVAILABLE, 2, NOW - 9, NOW + 9)]
+    outage = Outage(NOW - MINUTE, "429: too many requests", pull_limit=True)
+
+    (one,) = found(Snapshot(NOW, waiting=waiting), outage=outage).values()
+
+    assert (one.code, one.held, one.next_try_at) == (Code.PULL_LIMIT, 2, NOW + 9)
+    assert "(429: too many requests)" in one.message
+    assert "a paid Docker Hub plan removes it" in one.message
+
+
 def test_a_catch_up_that_fails_names_its_repository() -> None:
     cursors = [Cursor(REPOSITORY, NOW, NOW - MINUTE, "it does not answer")]
 
@@ -249,20 +260,33 @@ def test_edgegaps_own_trouble_is_said_while_something_waits(
     assert get(here, "/api/overview")["degraded"] == []
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "clause"),
+    [
+        (503, "docker_hub", "Docker Hub is unavailable"),
+        (429, "pull_limit", "Docker Hub's pull limit is reached"),
+    ],
+)
 def test_an_outage_of_docker_hub_is_on_the_page(
-    edgegap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgegap: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    status: int,
+    code: str,
+    clause: str,
 ) -> None:
     monkeypatch.setattr(health, "REMEMBERED_SECONDS", 0.0)
     hub = DockerHubSandbox()
     with hub_beside(hub) as environment:
-        hub.misbehave(Fault("status", status=503, times=None))
+        hub.misbehave(Fault("status", status=status, times=None))
         with receiver_here(
             tmp_path, edgegap, config=LOOKING, environment={**PAGE, **environment}
         ) as receiver:
             receiver.push("1.0.0")
             (one,) = until(lambda: get(receiver, "/api/overview")["degraded"])
 
-            assert one["code"] == "docker_hub"
+            assert one["code"] == code
             assert one["since_at"] is not None
-            assert get(receiver, "/readyz", in_full=False)["degraded"] == ["docker_hub"]
-            assert "Docker Hub is unavailable" in first_line(receiver)
+            assert get(receiver, "/readyz", in_full=False)["degraded"] == [code]
+            assert clause in first_line(receiver)
