@@ -13,10 +13,10 @@ from receiver.config.settings import LiveSettings, Settings, probably_not_meant
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.errors import ConfigError, LedgerError, RestartFirst
 from receiver.http.client import http_client
+from receiver.ledger.claims import Claimed
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.logs import get_logger, masking
 from receiver.periodic import log_errors
 from receiver.pipeline.preflight import Preflight, preflight_over

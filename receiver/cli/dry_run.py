@@ -23,9 +23,9 @@ from receiver.edgegap.plans import masked
 from receiver.edgegap.responses import Answer, Body, version_path
 from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
+from receiver.ledger.claims import Claimed, with_what_is_known
 from receiver.ledger.deliveries import Reported, push_time_of
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, with_what_is_known
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.attempt_ledger import AttemptLedger

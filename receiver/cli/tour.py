@@ -20,9 +20,9 @@ from receiver.cli.server import Stopper, run_server
 from receiver.config.load import load_settings, read_connecting
 from receiver.config.variables import NEEDED
 from receiver.http.client import http_client
+from receiver.ledger.claims import Claimed
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.logs import configure_logs
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.rule import Mode

@@ -37,8 +37,8 @@ from receiver.edgegap.responses import Answer, Body, Effect, version_path
 from receiver.edgegap.sent_settings import SentSettings, sent_settings
 from receiver.edgegap.version_cache import NEWEST, Source, VersionCache
 from receiver.images import size_note, variables_of
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.claims import Claimed
+from receiver.ledger.results import Result
 from receiver.pipeline.attempt_ledger import AttemptLedger
 from receiver.pipeline.preflight import (
     Findings,

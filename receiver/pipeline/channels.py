@@ -16,7 +16,7 @@ from receiver.edgegap.plans import (
     same_image,
 )
 from receiver.edgegap.responses import Body
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import Action, Operation, policy_for

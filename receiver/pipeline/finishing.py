@@ -9,6 +9,7 @@ from receiver.config.settings import Settings
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import PUSH, action_of, wake_channel
+from receiver.ledger.claims import Claimed
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import (
@@ -18,8 +19,7 @@ from receiver.ledger.parked import (
     parked_beside,
     parked_in_short,
 )
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.ledger.targets import is_reported, only_repeats, read_target
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, wake_channels

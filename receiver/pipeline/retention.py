@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from receiver.config.settings import LiveSettings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.responses import Answer, version_path
+from receiver.ledger.claims import Claimed
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.ledger.targets import are_all_later
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, WaitState, backoff
 from receiver.edgegap.responses import Answer, Row, saying
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.claims import Claimed
+from receiver.ledger.results import Result
 from receiver.reasons import Reason, State, explain
 
 GIVE_UP_AFTER = 24 * 60 * MINUTE

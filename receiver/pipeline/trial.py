@@ -23,7 +23,7 @@ from receiver.edgegap.deployments import deploy, deployments_of, logs, status, s
 from receiver.edgegap.fields import is_hidden
 from receiver.edgegap.plans import image_of, same_image
 from receiver.edgegap.responses import Answer, Body, one_line
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out
 from receiver.pipeline.retry import (

@@ -15,26 +15,25 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.version_cache import VersionCache
 from receiver.errors import LedgerError
 from receiver.ledger import gates
+from receiver.ledger.claims import (
+    Claimed,
+    claim,
+    next_due,
+    reclaim_expired,
+    release_lease,
+    renew,
+    waits_alone,
+)
 from receiver.ledger.clock import SMALLEST_STEP_MS, Reading, keep_time, read_clock
 from receiver.ledger.deletions import next_overdue
-from receiver.ledger.due import next_due, waits_alone
-from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import (
-    Claimed,
-    already_finished,
-    claim,
-    compare_again,
-    record_request,
-    settle,
-)
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, already_finished, compare_again, settle
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import may_run
 from receiver.logs import get_logger
 from receiver.pipeline.attempt import Attempt
-from receiver.pipeline.attempt_ledger import AttemptLedger
+from receiver.pipeline.attempt_ledger import AttemptLedger, LeaseLost
 from receiver.pipeline.channels import ChannelAttempt
 from receiver.pipeline.finishing import (
     apply_side_effects,
@@ -267,7 +266,7 @@ class Worker:
         now = self._watch.clock()
         try:
             result = await self._attempt(claimed, now)
-        except _LeaseLost:
+        except LeaseLost:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             return
         except LedgerError as error:
@@ -295,7 +294,7 @@ class Worker:
             self._client,
             self._catalogue,
             preflight=self._preflight,
-            ledger=_WorkersLedger(ledger=self._ledger, claimed=claimed, now=now, owner=self.owner),
+            ledger=AttemptLedger(self._ledger, claimed, now, self.owner),
         )
         return await attempt.run()
 
@@ -377,25 +376,6 @@ class Worker:
                 if task.cancel():
                     log.warning("lease_lost", registration=identity)
                     await self._compare_later(claimed)
-
-
-class _LeaseLost(Exception):
-    """Another worker owns the registration now: this one must send nothing more for it."""
-
-
-class _WorkersLedger(AttemptLedger, frozen=True, kw_only=True):
-    """The ledger of an attempt whose registration this worker claimed."""
-
-    ledger: Ledger
-    owner: str
-
-    async def record_request(self, step: int, method: str, path: str) -> None:
-        claimed, owner = self.claimed, self.owner
-        write = partial(
-            record_request, claimed=claimed, owner=owner, step=step, method=method, path=path
-        )
-        if not await self.ledger.write(write):
-            raise _LeaseLost
 
 
 def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:

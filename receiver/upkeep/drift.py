@@ -16,6 +16,7 @@ from receiver.edgegap.responses import Answer, Body
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import order, read_channel_state
+from receiver.ledger.claims import read_claimed
 from receiver.ledger.comparisons import (
     DISABLED,
     came_late,
@@ -31,7 +32,7 @@ from receiver.ledger.comparisons import (
 from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.registrations import adopt, read_claimed
+from receiver.ledger.results import adopt
 from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger

@@ -16,9 +16,9 @@ from receiver.edgegap.responses import Answer
 from receiver.edgegap.sent_settings import Difference, changes
 from receiver.ledger.approvals import approval_of, approve, waiting_for_approval
 from receiver.ledger.channels import channel_images
+from receiver.ledger.claims import read_claimed
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import held_back_of
-from receiver.ledger.registrations import read_claimed
 from receiver.ledger.sent_settings import sent_to
 from receiver.ledger.targets import rule_of
 from receiver.ledger.transaction import Tx

@@ -12,11 +12,11 @@ import httpx
 from sqlalchemy import make_url
 
 from receiver.config.settings import Settings
+from receiver.ledger.claims import Claimed, claim
 from receiver.ledger.gates import ALL, resume
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_deliveries
-from receiver.ledger.registrations import Claimed, claim, settle
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.finishing import apply_side_effects
 from receiver.reasons import Reason, State

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 from sqlalchemy import make_url
 
+from receiver.ledger.claims import claim
 from receiver.ledger.gates import ALL, pause
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim
 from tests.benchmarks.filling import REPOSITORIES, app_of, fill
 from tests.support.receiver_process import NOWHERE, RULE, ReceiverProcess
 from tests.support.visitor import PAGE, visitor

@@ -15,7 +15,7 @@ from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids, reopen
 from receiver.ledger.queries import Filter, delivery_detail, list_deliveries
-from receiver.ledger.registrations import settle
+from receiver.ledger.results import settle
 from receiver.reasons import Reason
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.upkeep.purge import Purge

@@ -6,10 +6,8 @@ import httpx
 import pytest
 
 from receiver.config.load import load_settings
-from receiver.ledger.due import waits_alone
-from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
+from receiver.ledger.claims import MOST_CRASHES, claim, reclaim_expired, waits_alone
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox

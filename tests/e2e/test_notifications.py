@@ -21,13 +21,12 @@ from receiver.backoff import WaitState
 from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
+from receiver.ledger.claims import MOST_CRASHES, Claimed, claim, reclaim_expired
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.engine import read_database_url
-from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import MOST_QUIETS, OutboxEntry, enqueue, lease_due
-from receiver.ledger.registrations import Claimed, claim
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.notifications import apprise as notify
 from receiver.notifications.destinations import (
     EVERYTHING,

@@ -12,9 +12,9 @@ from sqlalchemy.engine import URL
 
 from receiver.backoff import WaitState
 from receiver.ledger import gates
+from receiver.ledger.claims import claim
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim, settle
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.reasons import Reason, State
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox

@@ -9,11 +9,11 @@ import pytest
 from receiver.backoff import WaitState
 from receiver.dockerhub.webhook import Push
 from receiver.ledger.approvals import waiting_moves
+from receiver.ledger.claims import claim
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import registrations_of
-from receiver.ledger.registrations import claim, settle
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Mode, OnOverwrite, Rule, rule_on

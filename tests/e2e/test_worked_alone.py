@@ -5,12 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from receiver.config.settings import Settings
-from receiver.ledger.due import CRASHES_TO_ALONE, waits_alone
+from receiver.ledger.claims import (
+    CRASHES_TO_ALONE,
+    MOST_CRASHES,
+    claim,
+    reclaim_expired,
+    waits_alone,
+)
 from receiver.ledger.gates import pause
-from receiver.ledger.leases import MOST_CRASHES, reclaim_expired
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.registrations import claim
 from receiver.pipeline.worker import Turn, claim_due
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.ledger_work import OWNER, done, one_claim, pushed, settled, write

@@ -15,11 +15,10 @@ from receiver.ledger.approvals import (
     waiting_for_approval,
     waiting_moves,
 )
+from receiver.ledger.claims import Claimed, claim, next_due
 from receiver.ledger.deliveries import NewDelivery, learn, record
-from receiver.ledger.due import next_due
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, claim, settle
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.ledger.stats import count_held
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision, Match, Mode

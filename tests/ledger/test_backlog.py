@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from receiver.ledger.due import next_due, waits_alone
+from receiver.ledger.claims import claim, next_due, waits_alone
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import parked_beside
 from receiver.ledger.purge import WINDOW, purge_deliveries, purge_requests
-from receiver.ledger.registrations import claim
 from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import not_copied
 from receiver.ledger.transaction import Tx

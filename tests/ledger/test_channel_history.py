@@ -5,8 +5,8 @@ from sqlalchemy import event
 
 from receiver.images import ImageReference
 from receiver.ledger.channels import Earlier, before, read_channel_state
+from receiver.ledger.claims import claim
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import TRIAL
 from receiver.reasons import Outcome

@@ -8,12 +8,13 @@ import pytest
 from receiver.backoff import LONGEST_CALL
 from receiver.edgegap.responses import Answer
 from receiver.ledger.channels import before, list_channels, moves_of, read_channel_state
+from receiver.ledger.claims import Claimed, claim
 from receiver.ledger.comparisons import next_check, to_compare
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked
 from receiver.ledger.purge import purge_deliveries, purge_registrations
-from receiver.ledger.registrations import Claimed, claim, compare_again, record_request
+from receiver.ledger.results import compare_again, record_request
 from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import CATCH_UP

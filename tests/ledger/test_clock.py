@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from receiver.backoff import LONGEST_CALL, WaitState
 from receiver.images import ImageReference
 from receiver.ledger import gates
+from receiver.ledger.claims import Claimed, claim
 from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
 from receiver.ledger.comparisons import expect_answer
 from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
@@ -21,9 +22,8 @@ from receiver.ledger.deliveries import (
 )
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue, lease_due
-from receiver.ledger.registrations import Claimed, claim, settle
 from receiver.ledger.replicas import heartbeat
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.reasons import Outcome, Reason, State, Verdict

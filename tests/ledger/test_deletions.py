@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.ledger import deletions
+from receiver.ledger.claims import claim
 from receiver.ledger.deletions import (
     Deletion,
     begin_deletion,
@@ -19,7 +20,6 @@ from receiver.ledger.deletions import (
 )
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.registrations import claim
 from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from tests.support.ledger_work import MINUTE, at, done, finish, one_claim, pushed, settled, write

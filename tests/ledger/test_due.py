@@ -4,11 +4,10 @@ from msgspec.structs import replace
 
 from receiver.backoff import WaitState
 from receiver.config.settings import Settings
-from receiver.ledger.due import next_due
+from receiver.ledger.claims import claim, next_due
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue, lease_due
-from receiver.ledger.registrations import claim, record_request
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, record_request
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.pipeline.worker import Turn, claim_due

@@ -4,6 +4,7 @@ from functools import partial
 
 from receiver.dockerhub.webhook import Push
 from receiver.ledger import gates
+from receiver.ledger.claims import claim
 from receiver.ledger.cursors import (
     begin_cursors,
     count_unheard,
@@ -17,7 +18,6 @@ from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import ALL, pause, paused, resume
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue, forget, lease_due, put_off
-from receiver.ledger.registrations import claim
 from receiver.notifications.destinations import EVERYTHING, Notice, NotificationEvent
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision

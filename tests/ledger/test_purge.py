@@ -11,10 +11,10 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.images import ImageReference
 from receiver.ledger import ids, purge
 from receiver.ledger.approvals import approve
+from receiver.ledger.claims import claim
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import claim, settle
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, State, Verdict
 from receiver.rules.rule import Decision, Match, Mode

@@ -10,6 +10,7 @@ from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.responses import Answer
 from receiver.errors import BadBody
 from receiver.ledger import ids
+from receiver.ledger.claims import claim
 from receiver.ledger.deletions import last_deletions, note_deletion
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
@@ -20,7 +21,7 @@ from receiver.ledger.queries import (
     newest_of_image,
     overview,
 )
-from receiver.ledger.registrations import claim, settle
+from receiver.ledger.results import settle
 from receiver.ledger.stats import read_standing
 from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx

@@ -8,13 +8,12 @@ from msgspec.structs import replace
 
 from receiver.edgegap.responses import Answer
 from receiver.errors import LedgerError
+from receiver.ledger.claims import claim, next_due, reclaim_expired, release_lease, renew
 from receiver.ledger.deliveries import NewDelivery, record
-from receiver.ledger.due import next_due
 from receiver.ledger.gates import pause
-from receiver.ledger.leases import reclaim_expired, release_lease, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import Filter, delivery_detail, list_deliveries
-from receiver.ledger.registrations import claim, record_request
+from receiver.ledger.results import record_request
 from receiver.ledger.targets import NotCopied, not_copied
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Reason, Verdict

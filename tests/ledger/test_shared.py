@@ -16,18 +16,16 @@ from sqlalchemy.engine import URL
 
 from receiver.config.settings import Settings
 from receiver.errors import LedgerError
+from receiver.ledger import claims, results, writer
 from receiver.ledger import engine as engines
-from receiver.ledger import registrations, writer
-from receiver.ledger import registrations as settlements
 from receiver.ledger import transaction as transactions
+from receiver.ledger.claims import LEASE_MS, MOST_CRASHES, claim, reclaim_expired, renew
 from receiver.ledger.deliveries import NewDelivery, record
-from receiver.ledger.due import LEASE_MS
 from receiver.ledger.gates import close_token_gate, take_probe
-from receiver.ledger.leases import MOST_CRASHES, reclaim_expired, renew
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import delivery_detail
-from receiver.ledger.registrations import claim, record_request
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims
+from receiver.ledger.results import record_request
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.worker import Turn, claim_due
 from receiver.reasons import Verdict
@@ -151,8 +149,8 @@ def test_two_that_claim_one_target_at_once_have_no_trouble(replicas: tuple[Ledge
     assert second.result() == []
 
 
-def _claim_first_due(now: int) -> Callable[[Tx], list[registrations.Claimed]]:
-    def work(tx: Tx) -> list[registrations.Claimed]:
+def _claim_first_due(now: int) -> Callable[[Tx], list[claims.Claimed]]:
+    def work(tx: Tx) -> list[claims.Claimed]:
         # The one that is claimed elsewhere is passed over; its target has another.
         tx.run("UPDATE registrations SET due_at = :d WHERE tag = '1.0'", d=now - 2 * MINUTE)
         tx._now = now
@@ -223,10 +221,10 @@ def test_what_was_settled_by_a_commit_whose_answer_was_lost_is_known_as_settled(
     lose_next_commits_answer(one)
 
     assert not settled(one, first, done())
-    assert write(one, lambda tx: settlements.already_finished(tx, first, done()))
-    assert not write(one, lambda tx: settlements.already_finished(tx, second, done()))
+    assert write(one, lambda tx: results.already_finished(tx, first, done()))
+    assert not write(one, lambda tx: results.already_finished(tx, second, done()))
     write(other, lambda tx: tx.run("UPDATE registrations SET fence = fence + 1").rowcount)
-    assert not write(one, lambda tx: settlements.already_finished(tx, first, done()))
+    assert not write(one, lambda tx: results.already_finished(tx, first, done()))
 
 
 def test_a_push_reported_while_another_settles_it_opens_a_new_registration(
@@ -235,7 +233,7 @@ def test_a_push_reported_while_another_settles_it_opens_a_new_registration(
     one, other = replicas
     write(one, lambda tx: pushed(tx, "1.0"))
     claimed = one_claim(one)
-    settling = Held(one, lambda tx: settlements.settle(tx, claimed, "worker", done()), nothing)
+    settling = Held(one, lambda tx: results.settle(tx, claimed, "worker", done()), nothing)
     with ThreadPoolExecutor(1) as waiting:
         again = waiting.submit(write, other, lambda tx: pushed(tx, "1.0"))
         _until_somebody_waits(other)

@@ -10,18 +10,13 @@ from receiver.backoff import WaitState
 from receiver.edgegap.deployment_answers import read_logs
 from receiver.images import ImageReference
 from receiver.ledger.channels import note_move
+from receiver.ledger.claims import CRASHES_TO_ALONE, Claimed, claim, next_due, waits_alone
 from receiver.ledger.clock import Reading, keep_time
 from receiver.ledger.deliveries import learn
-from receiver.ledger.due import CRASHES_TO_ALONE, next_due, waits_alone
 from receiver.ledger.gates import ALL, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_trials
-from receiver.ledger.registrations import (
-    Claimed,
-    claim,
-    record_request,
-)
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, record_request
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
     STOPPED_UNWATCHED,

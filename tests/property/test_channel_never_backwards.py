@@ -23,9 +23,9 @@ from receiver.dockerhub.webhook import Push
 from receiver.edgegap.client import EdgegapClient, RateLimiter
 from receiver.images import ImageReference
 from receiver.ledger.channels import moves_of, read_channel_state
+from receiver.ledger.claims import Claimed, claim
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.parked import dismiss_parked, parked_ids
-from receiver.ledger.registrations import Claimed, claim
 from receiver.ledger.views import Move
 from receiver.pipeline.intake import take
 from receiver.pipeline.preflight import ImageOk, Preflight

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import cast
 
-from receiver.ledger.registrations import Claimed
+from receiver.ledger.claims import Claimed
 from receiver.pipeline.attempt_ledger import AttemptLedger
 
 
-class _EmptyLedger(AttemptLedger, frozen=True):
+class _EmptyLedger(AttemptLedger, frozen=True, kw_only=True):
     record: Callable[[str], None]
 
     async def record_request(self, step: int, method: str, path: str) -> None:
@@ -18,4 +18,4 @@ def empty_ledger(
     now: Callable[[], int], record: Callable[[str], None] = lambda method: None
 ) -> AttemptLedger:
     """Its time is what `now` returns; each request that is about to be sent goes to `record`."""
-    return _EmptyLedger(None, cast("Claimed", None), now, record)
+    return _EmptyLedger(None, cast("Claimed", None), now, record=record)

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from receiver.ledger.claims import Claimed, claim
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.registrations import Claimed, claim, settle
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result, settle
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome, Reason, State, Verdict
 from receiver.rules.rule import Decision, Match, Mode

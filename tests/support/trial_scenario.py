@@ -14,8 +14,8 @@ from receiver.edgegap.deployment_answers import Coordinates
 from receiver.edgegap.deployments import stop
 from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.claims import Claimed
+from receiver.ledger.results import Result
 from receiver.ledger.trials import STOPPED_UNWATCHED
 from receiver.pipeline.preflight import Findings, ImageOk, Preflight
 from receiver.pipeline.trial import TrialAttempt

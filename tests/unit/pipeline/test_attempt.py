@@ -17,8 +17,8 @@ from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer, Body, version_path, versions_path
 from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.claims import Claimed
+from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import (
     Findings,

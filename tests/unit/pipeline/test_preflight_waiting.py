@@ -16,8 +16,8 @@ from receiver.dockerhub.registry import Registry
 from receiver.edgegap.client import RateLimiter, edgegap_client
 from receiver.edgegap.version_cache import VersionCache
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.claims import Claimed
+from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import Outage, Preflight
 from receiver.reasons import Outcome, Reason, State

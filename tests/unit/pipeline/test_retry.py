@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from receiver.backoff import WaitState, backoff, probe_delay
 from receiver.edgegap.responses import Answer, read_answer
 from receiver.images import ImageReference
-from receiver.ledger.registrations import Claimed
-from receiver.ledger.result import Result
+from receiver.ledger.claims import Claimed
+from receiver.ledger.results import Result
 from receiver.pipeline.retry import (
     FORBIDDEN,
     TABLE,

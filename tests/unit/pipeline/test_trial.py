@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Evidence

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from receiver.edgegap.responses import MAX_MESSAGE
-from receiver.ledger.result import Result
+from receiver.ledger.results import Result
 from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.trial import TrialRun

@@ -1,51 +1,30 @@
-"""Registrations taken up: claimed with a lease and a fence, with all that is known of them."""
+"""Results: what an attempt ended with, from the retry policy to the database."""
 
 import json
-from operator import itemgetter
+from typing import Self
 
 import msgspec
 from msgspec.structs import replace
 
 from receiver.backoff import WaitState
+from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer, Effect
+from receiver.edgegap.sent_settings import SentSettings
 from receiver.images import ImageReference
-from receiver.ledger.approvals import approval_of, wait_for_other_image
-from receiver.ledger.channels import (
-    FIRST_REPORT,
-    PUSH,
-    channel_images,
-    known_report,
-    later_tags,
-    note_followed,
-    note_move,
-    note_report,
-    read_channel_state,
-)
+from receiver.ledger.approvals import wait_for_other_image
+from receiver.ledger.channels import PUSH, note_followed, note_move, note_report
+from receiver.ledger.claims import Claimed, evidence_of
 from receiver.ledger.comparisons import expect_answer, was_answered
-from receiver.ledger.deletions import deleted_before
-from receiver.ledger.due import COLUMNS, CRASHES_TO_ALONE, take_due
-from receiver.ledger.result import Result
 from receiver.ledger.sent_settings import note_linked, note_sent
-from receiver.ledger.targets import digest_of_tag, led_by_new_push, read_target, store_target
+from receiver.ledger.targets import read_target, store_target
 from receiver.ledger.transaction import Tx
-from receiver.ledger.trials import (
-    begin_run,
-    has_passed,
-    last_run,
-    note_run,
-    passed_digests,
-    trial_evidence,
-)
+from receiver.ledger.trials import begin_run, note_run
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.channel_order import ChannelState, Evidence, Pushed, Report, is_ordered
+from receiver.rules.channel_order import ChannelState, Report, is_ordered
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
-from receiver.signing import Approvable
 
 NEED_EVIDENCE = frozenset({Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
-_READ = f"SELECT {COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
-_WRITES = """SELECT method, effect FROM requests
- WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 POST, PATCH = "POST", "PATCH"
 
 _SETTLE = """UPDATE registrations SET state = :state, outcome = :outcome, reason = :reason,
@@ -74,158 +53,90 @@ _STILL_OURS = """SELECT 1 FROM registrations
  WHERE id = :id AND state = 'working' AND lease_owner = :owner AND fence = :fence"""
 
 
-class Claimed(msgspec.Struct, frozen=True):
-    """A registration in our hands, until the lease runs out or it is settled.
+class Result(msgspec.Struct, frozen=True):
+    """How an attempt ended: done, waiting until `due_at` (epoch ms; 0: due now), or parked.
 
-    `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
-    `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
-    is not the newest. `to_try`: its rule tries versions. `alone`: its workers died repeatedly, so
-    nothing else is worked on at the same time. `deleted`: why the version was deleted, if it only
-    repeats a push from before that. `trial` is its last run, if it tries a version. For a channel,
-    `reported_at` is when the push was first reported (epoch ms), `channel_state` what the receiver
-    last put into it, `known` the last report of this tag to it, `later` the tags of later pushes
-    that are being worked on, and `evidence` what a move or a trial needs. `known_digest` is the
-    tag's when it was last reported to the target.
+    `waited` is how long it has waited, stored until the next attempt. `warnings` are the notes that
+    a notification repeats. `sent` is the keyed hash of the hidden values that a channel was sent,
+    None if none were. `moved`: a channel has the image by a request of ours, even if Edgegap did
+    not store everything else that was requested.
+
+    `settings` are those that a version was sent; `planned_again` if they were found out by planning
+    the request a second time. `linked` are the pull profiles that this attempt linked.
+
+    `trial` is the run of a registration that tries a version.
+
+    `undecided`: a channel's move is superseded only because its needs are not met; a later report
+    is decided again.
+
+    Other registrations must wait too: all until the API token is accepted again (`close_gate`), or
+    until `slow_down_until` (epoch ms).
     """
 
-    id: str
-    rule: str
-    app: str
-    version: str
-    mode: Mode
-    image: ImageReference
-    push_time: int
-    attempt: int
-    fence: int
-    waited: WaitState
-    created_at: int
-    ours: bool = False
-    moved: bool = False
-    made_room: bool = False
-    reported_at: int = 0
-    channel_state: ChannelState = msgspec.field(default_factory=ChannelState)
-    known: Report | None = None
-    later: frozenset[str] = frozenset()
-    overwritten: bool = False
-    replayed: bool = False
-    by_hand: bool = False
-    to_try: bool = False
-    alone: bool = False
-    deleted: str | None = None
+    state: State
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    sentence: str = ""
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    due_at: int = 0
+    waited: WaitState = msgspec.field(default_factory=WaitState)
     digest: str | None = None
-    known_digest: str | None = None
+    overwritten: bool = False
+    sent: str | None = None
+    moved: bool = False
+    settings: SentSettings | None = None
+    planned_again: bool = False
+    linked: tuple[str, ...] = ()
+    calls: tuple[Answer, ...] = ()
     trial: TrialRun | None = None
-    evidence: Evidence = msgspec.field(default_factory=Evidence)
+    undecided: bool = False
+    close_gate: bool = False
+    slow_down_until: int | None = None
 
-    @property
-    def pushed(self) -> Pushed:
-        """The push, as the order of a channel sees it."""
-        image = self.image
-        return Pushed(
-            image.repository, image.tag, self.push_time, self.id, self.reported_at, self.known
+    @classmethod
+    def done(cls, outcome: Outcome, sentence: str = "") -> Self:
+        """Return the result of work that is finished."""
+        return cls(State.DONE, outcome=outcome, sentence=sentence)
+
+    @classmethod
+    def parked(cls, reason: Reason, sentence: str, warnings: tuple[str, ...] = ()) -> Self:
+        """Return the result of work that stops until something changes; `sentence` says what."""
+        return cls(State.PARKED, reason=reason, sentence=sentence, warnings=warnings)
+
+    @classmethod
+    def rejected(cls, rejected: Rejected) -> Self:
+        """Return the result of work for which no request can be planned."""
+        return cls.parked(rejected.reason, rejected.sentence, rejected.notes)
+
+    @classmethod
+    def waiting(cls, reason: Reason, sentence: str, due_at: int, waited: WaitState) -> Self:
+        """Return the result of work whose next attempt is due at `due_at` (epoch ms)."""
+        return cls(State.WAITING, reason=reason, sentence=sentence, due_at=due_at, waited=waited)
+
+    def ending_as(self, other: "Result") -> Self:
+        """Return what was found and sent in this attempt, ending as the other result."""
+        return replace(
+            self,
+            state=other.state,
+            outcome=other.outcome,
+            reason=other.reason,
+            sentence=other.sentence,
+            due_at=other.due_at,
+            waited=other.waited,
+            close_gate=other.close_gate,
+            slow_down_until=other.slow_down_until,
         )
 
-    @property
-    def names(self) -> dict[str, str]:
-        """Its rule and its target, by name."""
-        return {"rule": self.rule, "app": self.app, "version": self.version}
-
-    def allows_overwrite(self, digest: str | None) -> bool:
-        """Return whether a person replayed it after it was parked for this very image."""
-        return self.replayed and self.digest in {None, digest}
-
-
-def claim(tx: Tx, *, owner: str, most: int, alone: bool = False) -> list[Claimed]:
-    """Take up to `most` registrations that are due, one for each target.
-
-    `alone`: of those that must be worked on alone, else of the others.
-    """
-    rows = take_due(tx, owner=owner, most=most, alone=alone)
-    return [_claimed(tx, row) for row in sorted(rows, key=itemgetter("id"))]
-
-
-def read_claimed(tx: Tx, identity: str) -> Claimed:
-    """Return a registration as a worker would get it, without claiming it."""
-    return _claimed(tx, tx.run(_READ, id=identity).mappings().one())
-
-
-def _claimed(tx: Tx, row: object) -> Claimed:
-    values = dict(row)  # type: ignore[call-overload]  # a RowMapping
-    reason = values["waiting_reason"]
-    claimed = Claimed(
-        id=values["id"],
-        rule=values["rule"],
-        app=values["app"],
-        version=values["version"],
-        mode=Mode(values["mode"]),
-        image=ImageReference(repository=values["repository"], tag=values["tag"]),
-        push_time=values["push_time"],
-        attempt=values["attempts"],
-        fence=values["fence"],
-        waited=WaitState(
-            reason and _known(reason),
-            values["waiting_since"],
-            values["waits"],
-            values["waiting_first"],
-        ),
-        created_at=values["created_at"],
-        overwritten=bool(values["overwritten"]),
-        replayed=bool(values["replayed"]),
-        by_hand=bool(values["by_hand"]),
-        to_try=bool(values["to_try"]),
-        alone=values["crashes"] >= CRASHES_TO_ALONE,
-        digest=values["digest"],
-    )
-    if claimed.attempt > 1:
-        writes = [(row.method, row.effect) for row in tx.run(_WRITES, id=claimed.id)]
-        made = {method for method, effect in writes if effect != Effect.NONE}
-        claimed = replace(
-            claimed,
-            ours="POST" in made,
-            moved="PATCH" in made,
-            made_room=any(method == "DELETE" for method, _ in writes),
+    def shifted(self, step: int) -> Self:
+        """Return the result with its times moved by a step of the ledger's clock (ms)."""
+        return replace(
+            self,
+            due_at=self.due_at and self.due_at + step,
+            waited=self.waited.shifted(step),
+            slow_down_until=self.slow_down_until and self.slow_down_until + step,
+            trial=None if self.trial is None else self.trial.shifted(step),
         )
-    if not claimed.replayed and (why := deleted_before(tx, claimed.id)) is not None:
-        claimed = replace(claimed, deleted=None if led_by_new_push(tx, claimed.id) else why)
-    return with_what_is_known(tx, claimed)
-
-
-def with_what_is_known(tx: Tx, claimed: Claimed) -> Claimed:
-    """Return it with what the ledger knows of its target and of its tag there."""
-    app, version, image = claimed.app, claimed.version, claimed.image
-    if claimed.mode is Mode.CHANNEL:
-        known = known_report(tx, app, version, image, registration=claimed.id)
-        digest = None if known is None else known.digest
-        channel_state = read_channel_state(tx, app, version)
-        first: int | None = tx.run(f"{FIRST_REPORT} :id", id=claimed.id).scalar()
-        at = claimed.created_at if first is None else first
-        claimed = replace(
-            claimed, reported_at=at, channel_state=channel_state, known=known, known_digest=digest
-        )
-        evidence, later = _evidence(tx, claimed), later_tags(tx, app, claimed.pushed)
-        return replace(claimed, evidence=evidence, later=later)
-    digest = digest_of_tag(tx, app, version, image, registration=claimed.id)
-    if claimed.mode is Mode.TRIAL:
-        found = trial_evidence(tx, claimed.id, app, image, digest=claimed.digest)
-        claimed = replace(claimed, trial=last_run(tx, claimed.id), evidence=found)
-    return replace(claimed, known_digest=digest)
-
-
-def _evidence(tx: Tx, claimed: Claimed) -> Evidence:
-    app, image, digest = claimed.app, claimed.image, claimed.digest
-    approval = approval_of(tx, Approvable(app, claimed.version, image, digest, claimed.push_time))
-    return Evidence(
-        passed=has_passed(tx, app, image, digest),
-        approved=approval is not None,
-        digest=digest,
-        proven=frozenset(passed_digests(tx, app, image)),
-        channels=channel_images(tx, app),
-    )
-
-
-def _known(reason: str) -> Reason:
-    """Return the reason; one of a newer program, which an upgrade begins with, is as a fault."""
-    return Reason(reason) if reason in set(Reason) else Reason.FAULT
 
 
 def already_finished(tx: Tx, claimed: Claimed, result: Result) -> bool:
@@ -326,7 +237,7 @@ def _settle_target(tx: Tx, claimed: Claimed, result: Result) -> None:
 
 def _settle_wait(tx: Tx, claimed: Claimed, result: Result, *, look_again: bool) -> None:
     """Decide at once on what waits for a trial or an approval, if either came meanwhile."""
-    if look_again or _evidence(tx, claimed) != claimed.evidence:
+    if look_again or evidence_of(tx, claimed) != claimed.evidence:
         tx.run("UPDATE registrations SET due_at = :now WHERE id = :id", id=claimed.id, now=tx.now)
     seen = result.digest or claimed.digest  # another push may have joined it meanwhile
     wait_for_other_image(tx, claimed.id, digest=seen, push_time=claimed.push_time)
