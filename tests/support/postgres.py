@@ -26,6 +26,8 @@ from receiver.ledger.ledger import Ledger
 from tests.support.receiver_process import until
 
 DEBIAN = Path("/usr/lib/postgresql")
+TRIES = 5
+IN_USE = "Address already in use"
 NOT_INSTALLED = "PostgreSQL is not installed: apt-get install postgresql, or set CI to insist"
 
 
@@ -41,6 +43,10 @@ def programs() -> Path | None:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+class PortTaken(Exception):
+    """Another program listens on the port that the server was to listen on."""
 
 
 class Postgres:
@@ -110,9 +116,11 @@ class Postgres:
 
     def _answers(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text("utf-8")
+        if self._process.poll() is not None:
+            written = self._log.read_text("utf-8")
+            raise PortTaken(written) if IN_USE in written else AssertionError(written)
         try:
-            psycopg.connect(self._url("postgres")).close()
+            psycopg.connect(self._url("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -143,7 +151,14 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip(NOT_INSTALLED)
     folder = Path(tempfile.mkdtemp(prefix="receiver-postgres-"))
     server = Postgres(folder, found)
-    server.start()
+    for _ in range(TRIES):  # another program may have taken the port that was free
+        try:
+            server.start()
+            break
+        except PortTaken:
+            server.port = free_port()
+    else:
+        pytest.fail("PostgreSQL found no free port")
     yield server
     server.crash()
     shutil.rmtree(folder)
