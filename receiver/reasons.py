@@ -273,7 +273,7 @@ REASONS: dict[Reason, Explained] = {
         by_config=True,
     ),
     Reason.RULE_CHANGED: Explained(
-        "The rule {rule} now gives another app or version for this tag. Replay to use it.",
+        "The rule {rule} now maps this tag to another app or version. Replay to use it.",
         by_config=True,
     ),
     Reason.NAME_TAKEN: Explained(
@@ -329,7 +329,7 @@ REASONS: dict[Reason, Explained] = {
         in_image=True,
     ),
     Reason.IMAGE_TOO_LARGE: Explained(
-        "{image} has {detail}, compressed, and the rule {rule} allows {limit}: Edgegap might not "
+        "{image} is {detail} compressed, and the rule {rule} allows {limit}: Edgegap might not "
         "load it in time. Make the image smaller and push a new tag, or raise `max_image` in the "
         "rule and reload.",
         by_config=True,

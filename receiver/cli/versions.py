@@ -190,7 +190,7 @@ def trial(
 ) -> None:
     """Try VERSION of APP: deploy it once, watch it, stop it.
 
-    The deployment costs what Edgegap takes for it. With --keep it runs on after the verdict, so
+    Edgegap bills the deployment. With --keep it runs on after the verdict, so
     that a person can connect to it, and is stopped then.
 
     \b

@@ -75,7 +75,7 @@ VARIABLES = (
     ),
     Variable("EDGEGAP_BASE_URL", "Edgegap's API", "edgegap_base_url", "https://api.edgegap.com"),
     Variable(
-        "EDGEGAP_REQUESTS_PER_SECOND", "the most that Edgegap gets", "requests_per_second", "8"
+        "EDGEGAP_REQUESTS_PER_SECOND", "maximum requests per second", "requests_per_second", "8"
     ),
     Variable("EDGEGAP_CONCURRENCY", "registrations that are worked on at once", "concurrency", "4"),
     Variable("DOCKERHUB_USERNAME", "the login with which Edgegap pulls", "login"),
@@ -89,7 +89,7 @@ VARIABLES = (
     ),
     Variable(
         "DOCKERHUB_AUTH_URL",
-        "where the registry's tokens are from",
+        "the registry's token server",
         "registry_auth_url",
         "https://auth.docker.io/token",
         restart=True,
@@ -114,7 +114,7 @@ VARIABLES = (
     Variable("RECEIVER_METRICS_TOKEN", "for the metrics", "metrics_token", secret=True),
     Variable(
         "RECEIVER_LOG_LEVEL",
-        "the least that `serve` logs: `debug`, `info`, `warning` or `error`",
+        "the minimum level that `serve` logs: `debug`, `info`, `warning` or `error`",
         "log_level",
         "info",
         restart=True,

@@ -29,8 +29,8 @@ from receiver.secret import Secret
 
 T = TypeVar("T")
 
-NOTHING_TO_DO = "it is false and the rule has no channels, so that a push would do nothing"
-ALIKE = "differ in their case only, and Edgegap may take them for one version"
+NOTHING_TO_DO = "it is false and the rule has no channels, so pushes have no effect"
+ALIKE = "differ in their case only, and Edgegap may treat them as the same version"
 BOTH = "is a channel and also the version that another rule creates"
 
 

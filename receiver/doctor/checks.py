@@ -227,7 +227,7 @@ def _unusable(answer: Answer) -> tuple[str, str]:
         return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
     if answer.says(HTTPStatus.FORBIDDEN):
         hint = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
-        return f"the token may not touch it: {answer.message}", hint
+        return f"the token has no access to it: {answer.message}", hint
     return summary_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
 
 
@@ -332,7 +332,7 @@ async def _clock(settings: Settings, http: httpx.AsyncClient) -> Finding:
     if wrong is not None:
         hint = "Set the clock by NTP: catch-up and the order of pushes go by it"
         return warned("clock", wrong, hint)
-    return passed("clock", "it agrees with the outside")
+    return passed("clock", "it matches Docker Hub's clock")
 
 
 async def examine_links(settings: Settings) -> AsyncIterator[Finding]:

@@ -195,7 +195,7 @@ def read_variables(shown: Any, given: Collection[str]) -> Variables:
         env = _variable(entry)
         fault = _variable_fault(env)
         if fault is None and sent.get(key, env) != env:
-            fault = "is there twice, with different values"
+            fault = "is listed twice, with different values"
         if fault is not None:
             unfit.append(f"the variable {brief(key)} {fault}")
         sent[key] = env

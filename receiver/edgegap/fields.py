@@ -3,7 +3,7 @@
 Source: the OpenAPI document of github.com/edgegap/openapi-specification (version 2026.04.24);
 the checks it leaves out are those its own tools make before sending.
 
-A GET does not show what a POST sent: protocols are spelled otherwise, numbers may be text, and a
+A GET does not show what a POST sent: protocols are spelled differently, numbers may be text, and a
 secret may be replaced by a fixed text. Such values are read back into what a request may hold.
 """
 

@@ -103,7 +103,7 @@ def partly_listed(listing: Listing) -> str:
     """Return a sentence about a list that is not complete."""
     return (
         f"only {len(listing.rows)} of the app's versions could be listed: Edgegap says that there "
-        "are more, and does not give them out"
+        "are more, but does not return them"
     )
 
 

@@ -1,4 +1,4 @@
-"""Moves of channels that wait, and who approved one: once, however many approve it."""
+"""Moves of channels that wait, and their approvals: only the first one of a move counts."""
 
 from receiver.images import ImageReference
 from receiver.ledger.transaction import Tx
@@ -30,7 +30,7 @@ _ASKED = """SELECT app, version, repository, tag, digest, push_time FROM registr
  WHERE id = :id AND mode = 'channel' AND state IN ('queued', 'waiting', 'working')
   AND waiting_reason = 'needs_approval'"""
 
-# With a reason that is not known it is a new wait, which is notified of.
+# Without a reason it is a new wait, with a new notification.
 _OTHER_IMAGE = """UPDATE registrations SET waiting_reason = NULL, due_at = :now
  WHERE id = :id AND state IN ('waiting', 'queued')
   AND waiting_reason IN ('needs_trial', 'needs_approval')

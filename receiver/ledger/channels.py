@@ -39,7 +39,7 @@ _REQUESTS = """SELECT r.id, r.repository, r.tag, r.push_time,
 _OF_CHANNEL = "(SELECT * FROM registrations WHERE app = :app AND version = :name AND {which})"
 _ASKED = _REQUESTS.format(first=FIRST_REPORT, which=_OF_CHANNEL.format(which="state <> 'done'"))
 # What a person closed, and what was superseded, the newest ones: all that come while a channel is
-# held are. In the words of the index `registrations_done`.
+# held are. Repeats the predicate of the index `registrations_done`.
 _NEWEST_CLOSED = f"""state = 'done' AND id > :last
  AND outcome IN ('dismissed', 'superseded') ORDER BY id DESC LIMIT {HISTORY_CLOSED}"""
 _CLOSED = _REQUESTS.format(first=FIRST_REPORT, which=_OF_CHANNEL.format(which=_NEWEST_CLOSED))
@@ -104,7 +104,7 @@ _LATER = """SELECT DISTINCT tag FROM registrations
 
 
 def read_channel_state(tx: Tx, app: str, name: str) -> ChannelState:
-    """Return what a channel has by our doing and how it follows; an empty one for a new channel."""
+    """Return what the receiver put into a channel, and its hold; empty for a new channel."""
     has = tx.run(_HOLDS, app=app, name=name).first()
     follows = tx.run(_FOLLOWS, app=app, name=name).first()
     hold = None
@@ -133,7 +133,7 @@ def read_channel_state(tx: Tx, app: str, name: str) -> ChannelState:
 
 
 def channel_images(tx: Tx, app: str) -> dict[str, ImageReference]:
-    """Return what each channel of an app has by our doing."""
+    """Return the image that the receiver put into each channel of an app."""
     rows = tx.run(
         "SELECT version, repository, tag FROM targets WHERE app = :app AND mode = 'channel'"
         " AND mode <> 'create'",  # in the words of the index `targets_moving`

@@ -45,7 +45,7 @@ _COLUMNS = """id, rule, app, version, mode, repository, tag, push_time, attempts
 
 # A pause holds back what was not begun: a deployment that was requested is watched and stopped.
 _GOES_ON = f"""(NOT EXISTS (SELECT 1 FROM pauses p WHERE p.repository IN ({{0}}.repository, '*'))
-   OR {{0}}.id IN ({RUNNING}))"""  # noqa: S608 - our words
+   OR {{0}}.id IN ({RUNNING}))"""  # noqa: S608 - constant SQL
 _TURN = f"""CASE WHEN {{0}}.mode <> 'trial' THEN 2 WHEN {{0}}.id IN ({RUNNING}) THEN 1
    ELSE 3 END"""
 
@@ -74,14 +74,15 @@ _CLAIM = f"""WITH due AS MATERIALIZED (
  UPDATE registrations SET state = 'working', lease_owner = :owner, lease_until = :until,
   attempts = attempts + 1, fence = fence + 1, look_again = false, updated_at = :now
  WHERE state NOT IN ('done', 'parked', 'working') AND id IN (SELECT id FROM due)
- RETURNING {_COLUMNS}"""  # noqa: S608 - our words
+ RETURNING {_COLUMNS}"""  # noqa: S608 - constant SQL
 _NOT_ALONE = f"r.crashes < {CRASHES_TO_ALONE}"
-# In the words of the index `registrations_alone`. `+` keeps SQLite from walking all that is due.
+# Repeats the predicate of the index `registrations_alone`. `+` keeps SQLite from the index of what
+# is due.
 _ALONE = f"r.crashes >= {CRASHES_TO_ALONE}"
 _WAITS_ALONE = f"""SELECT 1 FROM registrations r
  WHERE {_ALONE} AND r.state NOT IN ('done', 'parked', 'working')
   AND +r.due_at <= :now AND r.mode IN ('create', 'channel', 'trial')
-  AND {_GOES_ON.format("r")} LIMIT 1"""  # noqa: S608 - our words
+  AND {_GOES_ON.format("r")} LIMIT 1"""  # noqa: S608 - constant SQL
 # In this order, each by an index of its own. The few of the first are looked up one by one.
 _RUNS = (f"({RUNNING}) t CROSS JOIN", f"r.id = t.registration_id AND {_NOT_ALONE}")
 _NO_TRIAL, _TRIAL = "r.mode <> 'trial'", "r.mode = 'trial'"
@@ -90,8 +91,8 @@ _NEXT_DUE = f"""SELECT r.due_at FROM registrations r
  WHERE r.state NOT IN ('done', 'parked', 'working')
   AND r.mode IN ('create', 'channel', 'trial') AND {{which}}
   AND {_GOES_ON.format("r")}
- ORDER BY r.due_at, r.id LIMIT 1"""  # noqa: S608 - our words
-_READ = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
+ ORDER BY r.due_at, r.id LIMIT 1"""  # noqa: S608 - constant SQL
+_READ = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - constant SQL
 _WRITES = """SELECT method, effect FROM requests
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
 MOST_CRASHES = CRASHES_TO_ALONE + 1
@@ -116,7 +117,7 @@ _VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, l
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A registration in our hands, until the lease runs out or it is settled.
+    """A claimed registration, with all that an attempt at it needs.
 
     `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
     `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
@@ -266,7 +267,7 @@ def evidence_of(tx: Tx, claimed: Claimed) -> Evidence:
 
 
 def _known(reason: str) -> Reason:
-    """Return the reason; one of a newer program, which an upgrade begins with, is as a fault."""
+    """Return the reason; one that only a newer version knows is read as a fault."""
     return Reason(reason) if reason in set(Reason) else Reason.FAULT
 
 
@@ -309,7 +310,7 @@ def renew(tx: Tx, claims: Iterable[Claimed], owner: str) -> list[str]:
 
 
 def _place(claimed: Claimed) -> tuple[str, ...]:
-    """In the order in which pushes join registrations: replicas wait for, not on, each other."""
+    """In the order in which pushes join registrations, so that replicas cannot deadlock."""
     return claimed.app, claimed.version, claimed.mode, claimed.image.repository, claimed.image.tag
 
 

@@ -42,7 +42,8 @@ _TRIALS = """UPDATE trials SET requested_at = requested_at + :step, ready_at = r
 # Written that long before it is due: see `expect_answer`.
 _CHECKS = """UPDATE channels SET check_at = check_at + :step
  WHERE NOT (check_at - :call BETWEEN :since AND :now)"""
-# Forward, these mean what they say: a machine that slept has not listed Docker Hub meanwhile.
+# These stay as they are if the clock moves forward: a machine that slept has not listed Docker Hub
+# meanwhile.
 _WHEN_BACK = (
     "UPDATE cursors SET ran_at = ran_at + :step WHERE ran_at > :now",
     "UPDATE replicas SET seen_at = :now WHERE seen_at > :now",

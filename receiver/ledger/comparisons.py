@@ -150,21 +150,21 @@ def _sentence(app: str, name: str, drift: str) -> str:
         return disabled_sentence(app, name)
     return (
         f"The channel {app}/{name} has {drift} at Edgegap, not what was put there last: "
-        "another hand moved it, or a request of the receiver was carried out late. "
+        "it was changed outside the receiver, or a request was carried out late. "
         f"`receiver channels {app}` shows what was put there; `receiver promote` or `rollback` "
         "puts it back, and so does restore = true in its [[channel]]."
     )
 
 
 class Drifted(msgspec.Struct, frozen=True):
-    """A channel that was moved by another hand: what to do, and since when."""
+    """A channel that was changed outside the receiver: what to do, and since when."""
 
     sentence: str
     since_at: Time
 
 
 def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[Drifted]:
-    """Return each of the channels that was moved by another hand."""
+    """Return each of the channels that was changed outside the receiver."""
     known = set(channels)
     rows = tx.run(
         "SELECT app, name, drift, drift_at FROM channels WHERE drift <> '' ORDER BY app, name"

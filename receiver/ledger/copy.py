@@ -250,7 +250,7 @@ def _target(url: URL) -> Iterator[Engine]:
 
 @contextmanager
 def _held(url: URL, what: str) -> Iterator[FileLock | None]:
-    """Keep receivers off a SQLite ledger; for PostgreSQL, `_check_standing` checks for them."""
+    """Lock a SQLite ledger; for PostgreSQL, `_check_standing` checks that no receiver uses it."""
     path = sqlite_path(url)
     if path is None:
         yield None
@@ -304,7 +304,7 @@ def _check_standing(connection: Connection, what: str) -> None:
         )
     if connection.dialect.name != "postgresql":
         return
-    # One side waits for the other, maybe for long; the other must not be cut off meanwhile.
+    # The side that is idle meanwhile must not reach its session's timeout.
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     if at_work(Tx(connection)):
         raise LedgerInUse(
@@ -314,7 +314,7 @@ def _check_standing(connection: Connection, what: str) -> None:
 
 
 def _take(writing: Connection) -> None:
-    """Let nobody else write into the target until the end; raises LedgerError unless it is empty.
+    """Lock the target until the end; raises LedgerError unless it is empty.
 
     A receiver that was let in a moment before the mark waits, and finds the whole ledger.
     """

@@ -10,7 +10,7 @@ from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 
 OVERLAP_MS = 60 * 60 * 1000
-MOST_AHEAD_MS = OVERLAP_MS + 60_000  # one begins an overlap ahead; farther, the clock was wrong
+MOST_AHEAD_MS = OVERLAP_MS + 60_000  # a new cursor is one overlap ahead; later is a wrong clock
 
 _BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
  ON CONFLICT (repository) DO NOTHING"""
@@ -19,14 +19,14 @@ _MOVE = """UPDATE cursors SET
   ran_at = :now, succeeded_at = :now, problem = '' WHERE repository = :repository"""
 # Of a tag that is pushed again and again the newest are searched.
 _NEWEST = f"""SELECT * FROM {{table}} WHERE repository = :repository AND tag = :tag {{which}}
- ORDER BY id DESC LIMIT {STRETCH}"""  # noqa: S608 - our words
+ ORDER BY id DESC LIMIT {STRETCH}"""  # noqa: S608 - constant SQL
 _DELIVERIES = _NEWEST.format(table="deliveries", which="")
 _REGISTRATIONS = _NEWEST.format(table="registrations", which="AND digest IS NOT NULL")
 _KNOWN_DIGEST = f"""SELECT 1 FROM ({_DELIVERIES}) d WHERE d.digest = :digest
- UNION ALL SELECT 1 FROM ({_REGISTRATIONS}) r WHERE r.digest = :digest LIMIT 1"""  # noqa: S608 - our words
+ UNION ALL SELECT 1 FROM ({_REGISTRATIONS}) r WHERE r.digest = :digest LIMIT 1"""  # noqa: S608 - constant SQL
 # Docker Hub's webhooks contain no digest, and their times are in whole seconds.
 _KNOWN_BY_TIME = f"""SELECT 1 FROM ({_DELIVERIES}) d
- WHERE coalesce(d.pushed_at, d.received_at) >= :second"""  # noqa: S608 - our words
+ WHERE coalesce(d.pushed_at, d.received_at) >= :second"""  # noqa: S608 - constant SQL
 _LEARNED_NO_DIGEST = """ AND d.digest IS NULL AND NOT EXISTS (SELECT 1 FROM led_to l
    JOIN registrations r ON r.id = l.registration_id
    WHERE l.delivery_id = d.id AND r.digest IS NOT NULL)"""

@@ -55,7 +55,7 @@ _BEFORE = f"""SELECT (SELECT d.why FROM deletions d WHERE d.app = t.app AND d.ve
  FROM registrations r JOIN targets t ON t.app = r.app AND t.version = r.version
   AND t.repository = r.repository AND t.tag = r.tag AND t.deleted_at < r.created_at
  WHERE r.id = :id AND r.mode = 'create'
-  AND {BY_REPORTS}"""  # noqa: S608 - our words
+  AND {BY_REPORTS}"""  # noqa: S608 - constant SQL
 _LOOK_AGAIN = """UPDATE registrations SET look_again = true
  WHERE app = :app AND version = :version AND state = 'working'"""
 # One whose time is too far ahead began while the clock was wrong.

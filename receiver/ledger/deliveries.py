@@ -23,17 +23,17 @@ REGISTRATION = "r"
 _OPEN = """SELECT id, state, by_hand, digest, push_time FROM registrations
  WHERE app = :app AND version = :version AND repository = :repository AND tag = :tag
   AND mode = :mode AND state <> 'done' {lock}"""
-# Of the targets, in the words of the index `targets_by_push_time`.
+# Of the targets, with the predicate of the index `targets_by_push_time`.
 _LATEST = """SELECT max(push_time) FROM (
  SELECT max(push_time) AS push_time FROM targets WHERE app = :app AND push_time > 0
  UNION ALL SELECT push_time FROM registrations WHERE app = :app AND state <> 'done') pushes"""
-# In the words of the index `deliveries_ahead`, which is empty unless a clock was wrong.
+# Repeats the predicate of the index `deliveries_ahead`, which is empty unless a clock was wrong.
 _AHEAD = f"d.pushed_at > d.received_at + {MOST_AHEAD_MS}"
-_ANY_AHEAD = f"SELECT 1 FROM deliveries d WHERE {_AHEAD} LIMIT 1"  # noqa: S608 - our words
+_ANY_AHEAD = f"SELECT 1 FROM deliveries d WHERE {_AHEAD} LIMIT 1"  # noqa: S608 - constant SQL
 _COUNTED = f"""SELECT max(r.push_time) FROM deliveries d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
  WHERE d.repository = :repository AND d.tag = :tag AND d.pushed_at = :pushed_at AND {_AHEAD}
-  AND r.app = :app AND r.version = :version"""  # noqa: S608 - our words
+  AND r.app = :app AND r.version = :version"""  # noqa: S608 - constant SQL
 _DELIVERY_COLUMNS = (
     *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
     *("digest", "body_bytes", "body_start", "address", "user_agent", "status"),
@@ -65,7 +65,7 @@ _JOIN = """UPDATE registrations SET rule = :rule, updated_at = :now,
 _PUSHED_AT = f"""SELECT max(coalesce(pushed_at, received_at)) FROM (
  SELECT pushed_at, received_at FROM deliveries
   WHERE repository = :repository AND tag = :tag AND source <> :command
-  ORDER BY id DESC LIMIT {STRETCH}) newest"""  # noqa: S608 - our words
+  ORDER BY id DESC LIMIT {STRETCH}) newest"""  # noqa: S608 - constant SQL
 _NEWER = """SELECT 1 FROM targets t JOIN registrations r ON r.id = t.registration_id
   WHERE t.app = :app AND t.version <> :version AND t.mode = 'create' AND NOT t.by_hand
    AND r.rule = :rule AND t.push_time > :push_time AND t.push_time > 0
@@ -312,7 +312,7 @@ def _open_all(tx: Tx, wanted: Sequence[_Wanted], *, by_person: bool = False) -> 
     """Return the id of each one's registration: opened here, or open before and joined."""
     ids = [tx.new_id(REGISTRATION) for _ in wanted]
     rows = [_registration_row(*one, tx.now) for one in zip(ids, wanted, strict=True)]
-    # In one order for all, so that replicas with the same pushes wait for, not on, each other.
+    # In a fixed order, so that replicas with the same pushes cannot deadlock.
     rows.sort(key=lambda row: row[2:7])
     if tx.insert("registrations", _REGISTRATION_COLUMNS, rows, unless_there=True) < len(wanted):
         of = dict(zip(ids, wanted, strict=True))

@@ -106,7 +106,7 @@ def take_probe(tx: Tx) -> bool:
 
 
 def open_token_gate(tx: Tx) -> bool:
-    """Let work go on: the token is accepted; True if it was not since it was refused."""
+    """Open the token gate: the token is accepted; return whether the gate was closed."""
     return bool(tx.run(_ACCEPTED, now=tx.now).rowcount)
 
 
@@ -116,7 +116,7 @@ def is_token_unproven(tx: Tx) -> bool:
 
 
 def open_gate(tx: Tx, name: str) -> bool:
-    """Let work go on that this gate holds back, what waits for it included; False if it is open.
+    """Open a gate, and make due what waits for it; False if it is open.
 
     Edgegap may answer as before: then it closes again. The token's sentence stays until a call is
     accepted.
@@ -149,7 +149,7 @@ def pause(tx: Tx, repository: str, source: str = "") -> None:
 
 
 def resume(tx: Tx, repository: str) -> bool:
-    """Let them go on; False when they were not paused. ALL ends every pause."""
+    """End a pause; return whether there was one. ALL ends every pause."""
     if repository == ALL:
         return bool(tx.run("DELETE FROM pauses").rowcount)
     ended = tx.run("DELETE FROM pauses WHERE repository = :repository", repository=repository)

@@ -46,7 +46,7 @@ _SHOWN = """SELECT reason, repository, requests, first_at, last_at, after_id FRO
  WHERE last_at >= :after ORDER BY last_at DESC, reason, repository"""
 _CAME_SINCE = """SELECT 1 FROM deliveries WHERE repository = :repository AND id > :after
   AND source = 'webhook' AND verdict <> 'refused' LIMIT 1"""
-# To send these is to have the link: a repository's next good push says nothing of them.
+# Only a holder of the link can send these: a later valid push resolves nothing.
 _OF_OTHERS = frozenset({LinkFault.OTHER_REPOSITORY})
 _REVOKE = """INSERT INTO revocations (id, expires_at, revoked_at)
  VALUES (:id, :expires_at, :now) ON CONFLICT (id) DO NOTHING"""

@@ -21,13 +21,13 @@ _COLUMNS = "id, rule, app, version, tag, mode, push_time, reason"
 _BESIDE = f"""SELECT {_COLUMNS} FROM registrations
  WHERE app = :app AND version = :version AND state <> 'done' AND state || '' = 'parked'
  UNION SELECT {_COLUMNS} FROM registrations
- WHERE rule = :rule AND {PARKED} AND reason IN ({IN_IMAGE}) ORDER BY id"""  # noqa: S608 - our words
+ WHERE rule = :rule AND {PARKED} AND reason IN ({IN_IMAGE}) ORDER BY id"""  # noqa: S608 - constant SQL
 # The newest one is among those of the last second that has one, which an index by push time ends
 # with. Docker Hub's times are whole seconds; within one the id decides.
 _SUCCESS = f"""SELECT {_COLUMNS} FROM registrations
  WHERE {SUCCEEDED} AND {{which}} AND push_time >= (
   SELECT max(push_time) / 1000 * 1000 FROM registrations WHERE {SUCCEEDED} AND {{which}})
- ORDER BY id DESC LIMIT 1"""  # noqa: S608 - our words
+ ORDER BY id DESC LIMIT 1"""  # noqa: S608 - constant SQL
 _OF_TARGET = _SUCCESS.format(which="app = :app AND version = :version AND mode = :mode")
 _OF_RULE = _SUCCESS.format(which="rule = :rule AND mode = 'create'")
 _CLOSE = """UPDATE registrations SET state = 'done', outcome = 'superseded', sentence = :sentence,
@@ -54,7 +54,7 @@ _OF_PERSON = """SELECT 1 FROM registrations r WHERE r.id = :id
  AND (r.replayed OR r.by_hand OR EXISTS (
   SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
    WHERE l.registration_id = r.id AND d.source = :command))"""
-_ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - our words
+_ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - constant SQL
 
 
 def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Ended]:

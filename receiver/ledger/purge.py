@@ -53,7 +53,7 @@ _OF_MOVE = """SELECT 1 FROM registrations r WHERE r.app = a.app AND r.version = 
   AND r.repository = a.repository AND r.tag = a.tag AND r.mode = 'channel' AND"""
 _APPROVALS = f"""DELETE FROM approvals AS a WHERE a.at < :before
  AND NOT EXISTS ({_OF_MOVE} r.state <> 'done')
- AND NOT EXISTS ({_OF_MOVE} r.state = 'done')"""  # noqa: S608 - our words
+ AND NOT EXISTS ({_OF_MOVE} r.state = 'done')"""  # noqa: S608 - constant SQL
 _SENT_WINDOW = """SELECT app, version FROM sent_settings WHERE (app, version) > (:app, :version)
  ORDER BY app, version LIMIT :most"""
 _SENT = """DELETE FROM sent_settings
@@ -82,7 +82,7 @@ class PurgeClock(msgspec.Struct, frozen=True):
 def time_to_purge_by(tx: Tx) -> int:
     """Read the clock and return the time that purging goes by (epoch ms).
 
-    The first reading is held against the newest delivery.
+    The first reading is compared with the newest delivery.
     """
     kept = read_note(tx, CLOCK)
     if kept is None:
@@ -166,7 +166,7 @@ def _bound(tx: Tx, prefix: str, table: str, before: int) -> str:
     After a clock that was ahead, ids do not say when their rows were recorded: then all are looked
     at. Each row's own time decides.
     """
-    newest = tx.run(f"SELECT max(id) FROM {table}").scalar()  # noqa: S608 - our words
+    newest = tx.run(f"SELECT max(id) FROM {table}").scalar()  # noqa: S608 - constant SQL
     ahead = newest is not None and newest >= first_id(prefix, tx.now + MOST_AHEAD_MS)
     return last_id(prefix) if ahead else first_id(prefix, before)
 

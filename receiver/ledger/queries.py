@@ -326,7 +326,7 @@ _NEWEST_OF_RULE = f"""SELECT d.id, d.received_at, d.repository, d.tag, r.id AS r
         ORDER BY id DESC LIMIT :stretch) d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
  WHERE r.rule = :rule AND {_IS_PUSH.format("d")}
- ORDER BY d.id DESC LIMIT 1"""  # noqa: S608 - our words
+ ORDER BY d.id DESC LIMIT 1"""  # noqa: S608 - constant SQL
 _LAST_OF_SOURCE = """SELECT received_at FROM (SELECT id, received_at, source FROM deliveries
   WHERE repository = :repository ORDER BY id DESC LIMIT :stretch) d WHERE source = :source
  ORDER BY id DESC LIMIT 1"""

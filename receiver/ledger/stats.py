@@ -21,10 +21,10 @@ SEARCHED = 500  # of the last registrations
 _OPEN = """SELECT state, count(*) AS many FROM registrations
  WHERE state IN ('queued', 'waiting', 'working', 'parked') GROUP BY state"""
 # What waits for a person may wait for days.
-# What waits for a trial or for a person is no backlog, and nothing holds it back.
+# Registrations that wait for a trial or an approval are not backlog.
 _GOES_ON = "coalesce(waiting_reason, '') NOT IN ('needs_trial', 'needs_approval')"
 _OLDEST = f"""SELECT min(created_at) FROM registrations
- WHERE state IN ('queued', 'waiting', 'working') AND {_GOES_ON}"""  # noqa: S608 - our words
+ WHERE state IN ('queued', 'waiting', 'working') AND {_GOES_ON}"""  # noqa: S608 - constant SQL
 _LAST = """SELECT max(at) FROM (
  SELECT max(made_at) AS at FROM targets
   WHERE made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL
@@ -43,7 +43,7 @@ _OVERWRITTEN = """SELECT DISTINCT rule, repository, tag
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _SIZE_SHARED = "SELECT pg_database_size(current_database())"
 _HELD = f"""SELECT count(*) FROM registrations
- WHERE state IN ('queued', 'waiting') AND {_GOES_ON}"""  # noqa: S608 - our words
+ WHERE state IN ('queued', 'waiting') AND {_GOES_ON}"""  # noqa: S608 - constant SQL
 _HELD_OF = f"{_HELD} AND repository = :repository"
 
 

@@ -39,7 +39,7 @@ BY_REPORTS = """NOT EXISTS (SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l
    WHERE l.registration_id = r.id
     AND (d.source = 'command' OR d.received_at < r.created_at OR d.pushed_at IS NULL))"""
 _BY_REPORTS = f"""SELECT 1 FROM registrations r
- WHERE r.id = :id AND NOT r.replayed AND {BY_REPORTS}"""  # noqa: S608 - our words
+ WHERE r.id = :id AND NOT r.replayed AND {BY_REPORTS}"""  # noqa: S608 - constant SQL
 _REPORTED = """SELECT 1 FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
  WHERE l.registration_id = :id AND d.source <> 'command' LIMIT 1"""
 # By the index `registrations_done`: the tag may have been pushed for many versions.
@@ -135,11 +135,11 @@ NAMES_AT_ONCE = 500
 _COLUMNS = """version, mode, repository, tag, created_here, made_at, push_time, deleted_at, by_hand,
   registration_id, digest"""
 _TARGET = f"""SELECT {_COLUMNS} FROM targets
- WHERE app = :app AND version = :version"""  # noqa: S608 - our words
+ WHERE app = :app AND version = :version"""  # noqa: S608 - constant SQL
 _LIVE = f"""SELECT {_COLUMNS} FROM targets
- WHERE app = :app AND deleted_at IS NULL ORDER BY version"""  # noqa: S608 - our words
+ WHERE app = :app AND deleted_at IS NULL ORDER BY version"""  # noqa: S608 - constant SQL
 _ENDS = f"""SELECT {_COLUMNS} FROM targets
- WHERE app = :app AND {COUNTED} ORDER BY push_time {{order}} LIMIT :most"""  # noqa: S608 - our words
+ WHERE app = :app AND {COUNTED} ORDER BY push_time {{order}} LIMIT :most"""  # noqa: S608 - constant SQL
 _OLDEST, _NEWEST = _ENDS.format(order="ASC"), _ENDS.format(order="DESC")
 _LAST_NAMES = """SELECT version FROM targets WHERE app = :app AND mode = 'create'
  ORDER BY version DESC LIMIT :most"""

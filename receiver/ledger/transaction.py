@@ -19,14 +19,14 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no text of a database: it wou
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 MOST_ROWS = 64
 NEWEST_IDS = " UNION ALL ".join(
-    f"SELECT max(id) FROM {table}"  # noqa: S608 - our words
+    f"SELECT max(id) FROM {table}"  # noqa: S608 - constant SQL
     for table in ("deliveries", "registrations", "deletions", "channel_moves", "outbox", "trials")
 )
 DATABASE_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
 class Tx:
-    """A transaction under way. Its clock is read once: all it writes happened at one time.
+    """An open transaction. Its clock is read once: all rows that it writes have the same time.
 
     Who writes sets `quiet` if it changes nothing that a page shows.
     """
@@ -102,11 +102,11 @@ def _insert(table: str, columns: tuple[str, ...], many: int, unless_there: bool,
     row = f"({', '.join([mark] * len(columns))})"
     values = ", ".join([row] * many)
     end = " ON CONFLICT DO NOTHING" if unless_there else ""
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}{end}"  # noqa: S608 - our words
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}{end}"  # noqa: S608 - constant SQL
 
 
 def _all_storable(values: Sequence[object]) -> bool:
-    """Look at all at once: nearly all are, and to look at each costs more than to bind it."""
+    """Check all together: nearly all are valid, and checking each costs more than binding it."""
     try:
         return b"\\u0000" not in msgspec.json.encode(values)
     except (UnicodeEncodeError, TypeError):  # half a surrogate pair; no plain value

@@ -27,7 +27,7 @@ _CURRENT = """ORDER BY requested_at IS NOT NULL AND stopped_at IS NULL DESC, id 
 _LAST = f"""SELECT id, at, keep, {_COLUMNS}, (SELECT count(*) FROM trials e
    WHERE e.registration_id = :registration AND e.id < t.id AND e.passed IS NULL AND e.why <> ''
   ) AS repeats
- FROM trials t WHERE registration_id = :registration {_CURRENT}"""  # noqa: S608 - our words
+ FROM trials t WHERE registration_id = :registration {_CURRENT}"""  # noqa: S608 - constant SQL
 _INSERT = """INSERT INTO trials (id, registration_id, app, version, repository, tag, digest, at,
   keep, requested_at)
  SELECT :id, r.id, r.app, r.version, r.repository, r.tag, r.digest, :near, :keep, :requested_at
@@ -57,12 +57,12 @@ _PUSHED_AGAIN = """SELECT 1 FROM targets g
 _VERDICT_OF_TAG = f"""SELECT t.passed, t.digest FROM (SELECT * FROM trials
   WHERE app = :app AND repository = :repository AND tag = :tag AND passed IS NOT NULL
   ORDER BY id DESC LIMIT {STRETCH}) t
- WHERE NOT EXISTS ({_PUSHED_AGAIN}) ORDER BY t.id DESC LIMIT 1"""  # noqa: S608 - our words
+ WHERE NOT EXISTS ({_PUSHED_AGAIN}) ORDER BY t.id DESC LIMIT 1"""  # noqa: S608 - constant SQL
 _PASSED = f"""SELECT o.digest FROM (SELECT id, digest FROM trials
   WHERE app = :app AND repository = :repository AND tag = :tag AND passed AND digest IS NOT NULL
   ORDER BY id DESC LIMIT {STRETCH}) o
  WHERE ({_VERDICT.format(digest="o.digest")})
- GROUP BY o.digest ORDER BY max(o.id) DESC"""  # noqa: S608 - our words
+ GROUP BY o.digest ORDER BY max(o.id) DESC"""  # noqa: S608 - constant SQL
 _UNSTOPPED = """SELECT t.id, t.registration_id, t.request_id, t.app, t.version, t.requested_at,
   coalesce(t.stop_at > t.decided_at, false) AS is_kept
  FROM trials t LEFT JOIN registrations r ON r.id = t.registration_id

@@ -3,7 +3,7 @@
 https://sqlite.org/fileformat2.html#walformat has the layout. A frame's checksum covers all frames
 before it, so SQLite ignores what follows a damaged one, without an error.
 
-Of the log that we have open: after each commit its new bytes are added to a sum, and the last frame
+After each commit, the new bytes of the log that we have open are added to a sum, and the last frame
 is compared with SQLite's index of the log. All of it is compared with the sum when something else
 wrote to it, and else some times a second: a write of another program during a commit changes no
 time that the commit does not.

@@ -24,7 +24,7 @@ from receiver.ledger.sqlite_file import LogNotSaved, SqliteFile
 from receiver.ledger.transaction import Tx
 
 MOST_TRIES = 5
-# Replicas got into each other's way (serialization, deadlock, both claimed a target): tried again,
+# Conflicts between replicas (serialization, deadlock, both claimed a target): tried again,
 # the loser sees what the winner wrote.
 COLLISIONS = frozenset({"40001", "40P01", "23505"})
 LARGEST_GROUP = 256
@@ -240,7 +240,7 @@ class Writer:
         return work.future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, known: int = 0) -> None:
-        """Hand over once a turn of the loop brought nothing more; one alone waits for one turn."""
+        """Hand over once an iteration of the event loop adds no more; one alone waits for one."""
         turn = self._turns[loop]
         if known < len(turn) < LARGEST_GROUP:
             loop.call_soon(self._hand_over, loop, len(turn))

@@ -259,7 +259,7 @@ class Attempt:
                 self.digest, self._size = findings.digest, findings.size
                 self._notes += findings.notes
             else:
-                self._notes += ("the image could not be looked at; Edgegap has the tag already",)
+                self._notes += ("the image could not be checked; Edgegap has the tag already",)
         return self._overwritten_tag(rule) or await self._finish(rule, body, outcome)
 
     def _overwritten_tag(self, rule: Rule) -> Result | None:
@@ -322,7 +322,7 @@ class Attempt:
             jitter=self._jitter(),
         )
         if waiting is None:
-            note = f"made without preflight: Docker Hub could not be asked ({out.detail})"
+            note = f"created without preflight: Docker Hub could not be queried ({out.detail})"
             self._notes += (note,)
         return waiting
 

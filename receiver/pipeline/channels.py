@@ -187,7 +187,7 @@ class ChannelAttempt(Attempt):
     def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
         """Wait as long as the digest cannot be read: a move to another image would be worse.
 
-        What is restored does not wait: what the channel has meanwhile is wrong for certain.
+        What is restored does not wait: what the channel has meanwhile is known to be wrong.
         """
         approved = Need.APPROVAL in rule.channel(self._claimed.version).needs
         of_digest = bool(self._expected(rule)) or (approved and not self._is_ordered)

@@ -186,7 +186,7 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
 
 
 def token_accepted(tx: Tx, settings: Settings) -> None:
-    """Let work go on, and notify of it: Edgegap accepts the API token again."""
+    """Open the token gate, and notify of it: Edgegap accepts the API token again."""
     if gates.open_token_gate(tx):
         text = "Edgegap accepts the API token again. Waiting registrations continue."
         enqueue(tx, settings.notices, NotificationEvent.RECOVERED, text)

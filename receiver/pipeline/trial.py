@@ -163,7 +163,7 @@ class TrialAttempt(Attempt):
     async def _look_at_version(self, rule: Rule) -> Result | None:
         """Return the result unless the version has the image of the push.
 
-        What is deployed is the version's image. One that is not there, Edgegap refuses to deploy.
+        What is deployed is the version's image. Edgegap refuses to deploy a missing version.
         """
         look = await self._get()
         policy = policy_for(Operation.LOOK, look)
@@ -288,7 +288,7 @@ class TrialAttempt(Attempt):
     async def _stop(self, rule: Rule | None, run: TrialRun) -> Result:
         """Stop the deployment, and look until Edgegap shows that it is gone.
 
-        If it cannot be stopped, the verdict counts all the same, and the sweep goes on stopping it.
+        If it cannot be stopped, the verdict still counts, and the sweep continues to stop it.
         """
         self._run_now = run
         seen, result = await self._look(rule, run)

@@ -241,7 +241,9 @@ def why_not(channel: Channel, pushed: Pushed, state: ChannelState) -> str | None
     if is_ordered(pushed, state):
         return None
     if state.ordered is not None and state.ordered == pushed.registration:
-        return f"The channel was moved to {state.tag} meanwhile; {pushed.tag} is not put back."
+        return (
+            f"The channel was moved to {state.tag} meanwhile; it is not moved back to {pushed.tag}."
+        )
     if not channel.takes(pushed.tag):
         return (
             f"The channel {channel.name} does not take {pushed.tag}: see `tags` in its [[channel]]."

@@ -36,7 +36,7 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def image(self) -> ImageReference:
-        """The image that it has by our doing."""
+        """The image that the receiver put into it."""
         return ImageReference(repository=self.repository, tag=self.tag)
 
 

@@ -122,18 +122,22 @@ def _judge(
     facts = {"app": app, "channel": name, "put": state.tag, "found": there, "late": late}
     wanted = rule is not None and bool(state.tag) and (late or channel.restore)
     restored = wanted and not is_parked(tx, app, name, state)
-    why = "a request of the receiver was carried out late" if late else "another hand moved it"
+    why = (
+        "a request of the receiver was carried out late"
+        if late
+        else "it was changed outside the receiver"
+    )
     if fresh:
         log.warning("channel_drifted", **facts)
     if fresh and not (late and restored):
         back = f"`receiver promote {app} {name} --to {state.tag or 'VERSION'}` moves it."
         text = f"{app}/{name} has {there} at Edgegap{f', not {image}' if state.tag else ''}: "
-        text += f"{why}. {'It is put back.' if restored else back}"
+        text += f"{why}. {'It is moved back.' if restored else back}"
         of_rule = None if rule is None else rule.name
         enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
     if rule is None or not restored:
         return False
-    sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is put back to {image}."
+    sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is moved back to {image}."
     _restore(tx, Match(rule.name, app, name, Mode.CHANNEL), state, sentence)
     return True
 

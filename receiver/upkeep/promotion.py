@@ -1,4 +1,4 @@
-"""What the move of a channel would change, and its approval: once, however many approve it."""
+"""What the move of a channel would change, and its approval: only the first one counts."""
 
 import asyncio
 import time

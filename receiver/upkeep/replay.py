@@ -198,7 +198,7 @@ def _replay_changed(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequen
     requested = _requested_by(tx, pushed, ruling)
     if requested is not None:
         for identity in astray:
-            requeue(tx, identity)  # the worker parks what no rule does any more
+            requeue(tx, identity)  # the worker parks registrations that no rule matches
         _request_again(tx, rules, pushed, requested, by_person=False)
         return
     rule_again(tx, delivery, ruling)

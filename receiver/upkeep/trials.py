@@ -71,7 +71,7 @@ def try_version(
     able = [rule for rule in rules if rule.app == app and rule.repository == found.repository]
     rule = rule_to_repeat(tx, able, found.registration)
     if rule is None:
-        raise NotTried(f"no rule brings {found.repository} to the app {app}: write one and reload")
+        raise NotTried(f"no rule maps {found.repository} to the app {app}: write one and reload")
     if near is None and rule.trial is None:
         raise NotTried(
             f"the rule {rule.name} has no [rule.trial]: say where to deploy, such as "
@@ -79,7 +79,7 @@ def try_version(
         )
     if (near is not None or keep is not None) and is_under_way(tx, app, version, found.image):
         raise NotTried(
-            f"{app}/{version} is being tried already, elsewhere or without what was requested: "
+            f"{app}/{version} is being tried already, with other options: "
             "wait until that trial is over (`receiver show` shows it), then request it again"
         )
     sentence = f"A trial of {app}/{version} was requested."

@@ -152,7 +152,7 @@ async def show_promotion(service: Service, _: Request, query: PromotionQuery) ->
     returns(
         QueuedTrial,
         "Recorded as a delivery and queued: one deployment is started, watched and stopped. It "
-        "costs what Edgegap takes for a deployment.",
+        "is billed by Edgegap as a deployment.",
         ACCEPTED,
     ),
     fails(

@@ -150,7 +150,7 @@ def test_an_image_over_max_image_is_found_before_a_push_parks(
 
     row = found[f"image {REPOSITORY}:1.0.0"]
     assert (row["health"], row["found"]) == ("fail", "image_too_large")
-    assert "has 5 GB, compressed" in row["hint"]
+    assert "is 5 GB compressed" in row["hint"]
 
 
 def test_for_people_each_line_is_followed_by_its_fix(commands: Commands) -> None:
@@ -359,7 +359,7 @@ def test_an_app_that_the_token_may_not_touch_fails_and_says_so(
     found, code = said(commands)
 
     assert found["Edgegap token"]["health"] == "pass"
-    assert "may not touch" in found[f"app {APP}"]["found"]
+    assert "has no access to it" in found[f"app {APP}"]["found"]
     assert "EDGEGAP_TOKEN" in found[f"app {APP}"]["hint"]
     assert code == 1
 

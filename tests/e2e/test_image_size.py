@@ -74,7 +74,7 @@ def test_an_image_that_is_too_large_parks_before_edgegap_is_asked_for_it(
     parked = here.ended(here.push("1.0.0"))
 
     assert (parked["state"], parked["reason"]) == ("parked", "image_too_large")
-    assert "has 2 GB, compressed, and the rule" in parked["sentence"]
+    assert "is 2 GB compressed, and the rule" in parked["sentence"]
     assert {call.method for call in sandbox.calls} == {"GET"}
 
     delivery = here.push("1.0.1")

@@ -290,4 +290,6 @@ def test_an_outage_of_docker_hub_does_not_stop_a_push(
     assert (ended["outcome"], ended["digest"]) == ("created", None)
     assert ended["tries"] > 1
     detail = {"503": "HTTP 503", "refused connection": "no connection"}[outage]
-    assert f"made without preflight: Docker Hub could not be asked ({detail})" in ended["notes"]
+    assert (
+        f"created without preflight: Docker Hub could not be queried ({detail})" in ended["notes"]
+    )

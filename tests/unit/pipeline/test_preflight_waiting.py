@@ -163,7 +163,9 @@ def test_an_outage_holds_back_for_its_time_then_it_goes_on_and_says_so(
     assert min(scenario.waits) >= 1
     assert scenario.reasons == {Reason.DOCKER_HUB_UNAVAILABLE}
     assert (result.outcome, result.digest) == (Outcome.CREATED, None)
-    assert result.notes[0] == "made without preflight: Docker Hub could not be asked (HTTP 503)"
+    assert (
+        result.notes[0] == "created without preflight: Docker Hub could not be queried (HTTP 503)"
+    )
 
 
 def test_what_cannot_be_reached_at_all_holds_nothing_back(hub: DockerHubSandbox) -> None:
@@ -176,7 +178,7 @@ def test_what_cannot_be_reached_at_all_holds_nothing_back(hub: DockerHubSandbox)
 
     assert scenario.waits == []
     assert result.outcome is Outcome.CREATED
-    assert "without preflight: Docker Hub could not be asked (no connection)" in result.notes[0]
+    assert "without preflight: Docker Hub could not be queried (no connection)" in result.notes[0]
 
 
 def test_who_comes_late_in_an_outage_waits_for_what_is_left_of_its_time(
