@@ -281,7 +281,6 @@ def test_what_is_dangerous_is_confirmed_on_a_page_of_its_own(
 
     assert "Roll back staging of my-game from 1.1.0 to 1.0.0?" in asked.text
     assert has(receiver, sandbox) == "1.1.0"
-    assert person.get("/do/rollback").headers["location"] == "/"
     person.confirm("/do/move", form)
     until(lambda: has(receiver, sandbox) == "1.0.0")
     fields = {**form, "versions": "1.0.0"}

@@ -11,13 +11,19 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.routing import Route
 
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import ApiToken, ApiTokenSigner
 from receiver.web.clients import client_of
 from receiver.web.page.auth import TRIES_A_MINUTE, safe_path
-from receiver.web.page.sessions import LOGIN_FORM_SECONDS, SESSION_SECONDS, Sessions
+from receiver.web.page.sessions import (
+    KEPT_SECONDS,
+    LOGIN_FORM_SECONDS,
+    SESSION_SECONDS,
+    Sessions,
+)
 from tests.conftest import StartReceiver
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import KEY, REPOSITORY, until
@@ -90,8 +96,7 @@ def test_a_live_update_without_a_session_is_401(receiver: ReceiverHere) -> None:
 def test_signing_in_redirects_to_the_page_asked_for(receiver: ReceiverHere) -> None:
     with Visitor(receiver) as person:
         there = person.get("/deliveries?state=parked").headers["location"]
-        form = person.read(there).form("/login")
-        answer = person.post("/login", data={**form, "password": PASSWORD})
+        answer = person.sign_in(path=there)
 
         assert answer.headers["location"] == "/deliveries?state=parked"
         assert person.get("/").status_code == 200
@@ -293,8 +298,9 @@ def test_one_household_s_ipv6_addresses_count_as_one(start: StartReceiver) -> No
 )  # fmt: skip
 def test_a_login_redirects_to_no_other_site(receiver: ReceiverHere, path: str) -> None:
     with Visitor(receiver) as person:
-        form = {**person.read("/login").form("/login"), "next": path, "password": PASSWORD}
-        assert person.post("/login", data=form).headers["location"] == "/"
+        form = {**person.read("/login").form("/login"), "password": PASSWORD}
+        answer = person.post("/login", params={"next": path}, data=form)
+        assert answer.headers["location"] == "/"
 
 
 @pytest.mark.parametrize("path", ["/deliveries/d0?x=1", "/versions/diff?app=a&a=1&b=2"])
@@ -396,16 +402,16 @@ def test_a_method_that_an_address_does_not_support_is_a_page_for_a_browser(
 ) -> None:
     html = {"Accept": "text/html,*/*"}
     with Visitor(receiver) as person:
-        shown = person.get("/logout", headers=html)
-        others = [person.put(path, headers=html) for path in ("/login", "/do/replay", "/")]
-        machine = person.get("/logout")
+        others = [
+            person.put(path, headers=html) for path in ("/login", "/do/replay", "/", "/logout")
+        ]
+        machine = person.put("/login")
         of_the_api = [person.put(path, headers=html) for path in ("/api/deliveries", "/api")]
 
-    for answer in (shown, *others):
+    for answer in others:
         assert answer.status_code == 405
         assert "This address cannot be opened this way." in answer.text
         assert f"It supports {answer.headers['allow']}, not" in answer.text
-    assert shown.headers["allow"] == "POST"
     assert (machine.status_code, machine.json()) == (405, {"error": "method not allowed"})
     for answer in of_the_api:
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
@@ -502,9 +508,7 @@ def test_a_form_of_an_expired_session_is_kept_until_one_has_signed_in_again(
         login = answer.headers["location"]
         assert login.startswith("/login?next=")
         assert "is paused" not in person.get("/").text
-        fields = person.read(login).form("/login")
-        answer = person.post("/login", data={**fields, "password": PASSWORD})
-        shown = person.read(answer.headers["location"])
+        shown = person.read(person.sign_in(path=login).headers["location"])
         assert "You are signed in again. Nothing was done yet." in shown.text
         assert f"Do you still want this: pause ({REPOSITORY})?" in shown.text
         answer = person.post("/do/pause", data=shown.form("/do/pause", confirmed="yes"))
@@ -512,6 +516,59 @@ def test_a_form_of_an_expired_session_is_kept_until_one_has_signed_in_again(
         assert f"{REPOSITORY} is paused" in person.read("/").text
         person.do("resume", repository=REPOSITORY)
         assert person.get("/again?form=nonsense").status_code == 400
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_form_is_kept_while_signing_in_takes_several_tries(
+    receiver: ReceiverHere, status: int
+) -> None:
+    """The form shown for an expired one, or after ten wrong passwords, led to the overview."""
+    with visitor(receiver) as person:
+        form = person.read("/rules").form("/do/pause", repository="*")
+        person.post("/logout", data=person.read("/").form("/logout"))
+        shown = person.read(person.post("/do/pause", data=form).headers["location"])
+        if status == 429:
+            for _ in range(TRIES_A_MINUTE):
+                shown = Reading(person.enter(shown, "wrong").text)
+        else:
+            person.cookies.delete("receiver-login")
+
+        refused = person.enter(shown)
+
+        assert refused.status_code == status
+        person.headers["X-Forwarded-For"] = "203.0.113.200"  # not limited
+        again = person.read(person.enter(Reading(refused.text)).headers["location"])
+        assert "Pause everything?" in again.text
+
+
+def test_a_kept_form_lasts_longer_than_the_login_form(receiver: ReceiverHere) -> None:
+    """Both lasted an hour: after it, one signed in and the form was too old."""
+    sessions, now = Sessions([KEY], PASSWORD), int(time.time())
+    kept = sessions.keep_form("/do/pause", {"repository": "*"}, now - 2 * LOGIN_FORM_SECONDS)
+    old = sessions.keep_form("/do/pause", {"repository": "*"}, now - KEPT_SECONDS)
+
+    with visitor(receiver) as person:
+        assert "Pause everything?" in person.read(f"/again?form={kept}").text
+        assert "The form is too old" in person.read(f"/again?form={old}", 400).text
+
+
+def test_the_address_of_what_is_only_sent_leads_to_its_page(receiver: ReceiverHere) -> None:
+    """A GET of `/logout` was 405."""
+    with visitor(receiver) as person:
+        for action, page in (("move", "/channels"), ("run-checks", "/checks"), ("dismiss", "/")):
+            assert person.get(f"/do/{action}").headers["location"] == page
+    for route in receiver.app.routes:
+        assert isinstance(route, Route)
+        if "/api/" in route.path or route.methods != {"POST"}:
+            continue
+        for accept in ("text/html,*/*", "*/*"):
+            with visitor(receiver) as person:
+                answer = person.get(route.path, headers={"Accept": accept})
+                if route.path == "/login" or route.path.startswith("/hooks/"):
+                    assert answer.status_code == 200
+                    continue
+                assert answer.status_code == 303, route.path
+                assert person.get(answer.headers["location"]).status_code == 200
 
 
 def test_an_expired_session_s_form_needs_its_own_token(receiver: ReceiverHere) -> None:
@@ -555,8 +612,7 @@ def test_a_form_sent_after_signing_out_is_shown_again_after_signing_in(
 
         shown = person.read(login)
         assert "Nothing was done yet: you are not signed in any more." in shown.text
-        fields = {**shown.form("/login"), "password": PASSWORD}
-        again = person.read(person.post("/login", data=fields).headers["location"])
+        again = person.read(person.enter(shown).headers["location"])
         assert "You are signed in again. Nothing was done yet." in again.text
         assert "Pause everything?" in again.text
         assert "Nothing was done yet: you" not in person.read("/").text

@@ -28,10 +28,14 @@ class Visitor(httpx.Client):
         number = next(_visitors)  # each at an address of its own, as behind a proxy
         self.headers["X-Forwarded-For"] = f"198.18.{number // 256}.{number % 256}"
 
-    def sign_in(self, password: str = PASSWORD) -> httpx.Response:
+    def sign_in(self, password: str = PASSWORD, path: str = "/login") -> httpx.Response:
         """Send the login form as it stands, with a password."""
-        form = self.read("/login").form("/login")
-        return self.post("/login", data={**form, "password": password})
+        return self.enter(self.read(path), password)
+
+    def enter(self, shown: "Reading", password: str = PASSWORD) -> httpx.Response:
+        """Send the login form of this page."""
+        ((action, form),) = shown.forms
+        return self.post(action, data={**form, "password": password})
 
     def read(self, path: str, status: int = 200) -> "Reading":
         """Get a page and read it."""

@@ -28,11 +28,17 @@ from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.overview import try_public_address
 from receiver.web.page.questions import QUESTIONS, channel_of, check_channel, check_limit, do_move
 
+# The page of an action, if its address is opened; the overview has the others.
+PAGES = {
+    "move": "/channels", "rollback": "/channels", "promote": "/channels", "release": "/channels",
+    "prune": "/versions", "make-room": "/versions", "pause": "/rules", "resume": "/rules",
+    "run-checks": "/checks", "catch-up": "/checks", "notify-test": "/checks",
+}  # fmt: skip
 NOT_REOPENED = "It is not dismissed, or a newer registration for the same image is open."
 
 
 def action_routes() -> list[Route]:
-    """Return the routes of the actions: POST only, with the form's CSRF token."""
+    """Return the routes of the actions: POST with the form's CSRF token; GET leads to the form."""
     actions = {
         "replay": _replay, "replay-parked": _replay_parked,
         "dismiss": _dismiss, "dismiss-reason": _dismiss_reason,
@@ -49,7 +55,7 @@ def action_routes() -> list[Route]:
             Route(f"/do/{name}", form_action(action, QUESTIONS.get(name)), methods=["POST"])
             for name, action in actions.items()
         ),
-        Route("/do/{name}", _to_overview, methods=["GET"]),
+        Route("/do/{name}", _to_page, methods=["GET"]),
     ]
 
 
@@ -238,9 +244,9 @@ async def _notify_test(service: Service, _: Form) -> Redirect:
     return Redirect("/checks", f"Test notification: {'; '.join(sent)}.")
 
 
-async def _to_overview(_: Request) -> Response:
-    """Redirect to the overview: the address of an action is no page."""
-    return RedirectResponse("/", 303)
+async def _to_page(request: Request) -> Response:
+    """Redirect to the page with the action's form: the address of an action is no page."""
+    return RedirectResponse(PAGES.get(request.path_params["name"], "/"), 303)
 
 
 def _summary(results: list[Pruned]) -> str:

@@ -349,22 +349,25 @@ class Login:
             Route("/login", public_page(_show), methods=["GET"]),
             Route("/login", public_page(self._enter), methods=["POST"]),
             Route("/logout", _leave, methods=["POST"]),
+            Route("/logout", _to_overview, methods=["GET"]),
         ]
 
     async def _enter(self, service: Service, request: Request) -> Response:
-        """Start a session if the password is right; without a login cookie the form is not read."""
+        """Start a session if the password is right; without a login cookie the form is not read.
+
+        The page to go to is in the URL, so that it is known then as well.
+        """
         now, sessions = int(time.time()), sessions_of(service)
-        address = client_of(host_of(request))
+        address, after = client_of(host_of(request)), _after_login(request)
         pending = sessions.read_login(read_cookie(request, LOGIN), now)
         if pending is None:
-            return _form(request, "/", 403, _FORM_TOO_OLD)
+            return _form(request, after, 403, _FORM_TOO_OLD)
         if not self._tries.allows(address):
             log.warning("login_limited", address=address)
-            limited = _form(request, "/", 429, "Too many attempts. Wait a minute, then try again.")
+            limited = _form(request, after, 429, _TOO_MANY_TRIES)
             limited.headers["Retry-After"] = "60"
             return limited
         form = await form_of(request)
-        after = safe_path(form.get("next", "/"))
         if not pending.is_own(form.get("csrf", "")):
             return _form(request, after, 403, _FORM_TOO_OLD)
         password = service.settings.admin_password
@@ -383,8 +386,16 @@ class Login:
 
 async def _show(_: Service, request: Request) -> Response:
     """Show the form, with a CSRF token that is bound to this browser."""
-    after = safe_path(request.query_params.get("next", "/"))
-    return _form(request, after, flash=flash_of(request))
+    return _form(request, _after_login(request), flash=flash_of(request))
+
+
+def _after_login(request: Request) -> str:
+    return safe_path(request.query_params.get("next", "/"))
+
+
+async def _to_overview(_: Request) -> Response:
+    """Redirect to the overview: one signs out with its button."""
+    return RedirectResponse("/", 303)
 
 
 async def _leave(request: Request) -> Response:
@@ -403,6 +414,7 @@ async def _leave(request: Request) -> Response:
     return response
 
 
+_TOO_MANY_TRIES = "Too many attempts. Wait a minute, then try again."
 _FORM_TOO_OLD = (
     "The form expired, or your browser did not send its cookie. Please try again, over https if "
     "the receiver's public_url is https."

@@ -14,7 +14,7 @@ SESSION_SALT = b"receiver.session"
 SESSION_SECONDS = 12 * 60 * 60
 LOGIN_FORM_SECONDS = 60 * 60
 CLOCK_SECONDS = 60 * 60  # the clock may have been set back by this much since the session began
-KEPT_SECONDS = 7 * 24 * 60 * 60  # how long an expired cookie still lets a form be kept
+KEPT_SECONDS = 7 * 24 * 60 * 60  # an expired cookie lets a form be kept, and the form itself
 LONGEST = 1024
 LONGEST_KEPT_FORM = 1500
 
@@ -108,7 +108,7 @@ class Sessions:
     def keep_form(self, path: str, form: Mapping[str, str], now: int) -> str:
         """Return a form as a signed text, without its CSRF token."""
         kept = {name: value for name, value in form.items() if name not in {"csrf", "confirmed"}}
-        return str(self._serializer.dumps(["form", path, kept, now + LOGIN_FORM_SECONDS]))
+        return str(self._serializer.dumps(["form", path, kept, now + KEPT_SECONDS]))
 
     def read_form(self, text: str, now: int) -> tuple[str, dict[str, str]] | None:
         """Return the path and the fields of a kept form; None if it is invalid or too old."""
