@@ -146,15 +146,17 @@ def test_a_channel_is_rolled_back(page: Page, demo: Demo) -> None:
 def test_the_link_is_masked_until_shown_and_copied_with_one_click(page: Page, demo: Demo) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     sign_in(page, demo.password, "/rules")
-    field = page.get_by_label("The link of studio/game-server")
-    expect(field).to_be_hidden()
+    page.get_by_role("link", name="Copy the link of studio/game-server").click()
 
-    page.get_by_role("button", name="Copy the link").click()
-
+    expect(page.get_by_text("The link was copied.")).to_be_attached()
     assert page.evaluate("navigator.clipboard.readText()") == demo.link
-    expect(field).to_be_hidden()
-    page.get_by_text("Show the link").click()
-    expect(field).to_have_value(demo.link)
+    assert demo.link not in page.content()
+    page.evaluate("navigator.clipboard.writeText('')")
+    page.get_by_role("link", name="Show the link of studio/game-server").click()
+    expect(page.get_by_label("The link", exact=True)).to_have_value(demo.link)
+    page.get_by_role("button", name="Copy the link").click()
+    expect(page.get_by_text("The link was copied.")).to_be_attached()
+    assert page.evaluate("navigator.clipboard.readText()") == demo.link
 
 
 def test_what_is_open_and_focused_stays_so_while_the_page_moves(page: Page, demo: Demo) -> None:
@@ -224,7 +226,7 @@ def test_each_page_can_be_used_by_everyone_and_looks_as_kept_here(
         "overview": "/", "deliveries": "/deliveries", "delivery": f"/deliveries/{good}",
         "parked": f"/deliveries/{parked}", "hostile": f"/deliveries/{hostile}",
         "versions": "/versions", "channels": "/channels", "rules": "/rules?tag=latest",
-        "failure": "/deliveries/d0",
+        "link": "/rules/link?repository=studio/game-server", "failure": "/deliveries/d0",
     }  # fmt: skip
     for name, path in paths.items():
         page.goto(path)

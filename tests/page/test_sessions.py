@@ -360,7 +360,8 @@ def test_neither_password_nor_link_is_logged(start: StartReceiver) -> None:
     receiver = start(environment=PAGE)
     with visitor(receiver) as person:
         person.sign_in("a wrong guess at it")
-        link = person.read("/rules").html.partition("/hooks/dockerhub/")[2].partition('"')[0]
+        shown = person.read(f"/rules/link?repository={REPOSITORY}").html
+        link = shown.partition("/hooks/dockerhub/")[2].partition('"')[0]
         person.do("pause", repository=REPOSITORY)
 
     written = receiver.everything_written()

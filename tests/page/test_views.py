@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -97,14 +98,18 @@ def test_the_overview_shows_each_rule_s_newest_push(
     assert len(answer["last"]) == 4
 
 
-def test_the_rules_show_each_repository_s_link_masked_and_its_last_use(
+def test_the_rules_lead_to_each_repository_s_link_and_show_its_last_use(
     receiver: ReceiverHere, person: Visitor
 ) -> None:
     shown = person.read("/rules")
-    link = next(one["value"] or "" for tag, one in shown.elements if one.get("id") == "link-1")
+    address = f"/rules/link?repository={quote(REPOSITORY, safe='')}"
+    assert address in shown.links()
+    assert address in person.read("/").links()
+    found = person.read(address).elements
+    link = next(one["value"] or "" for _, one in found if one.get("id") == "link")
 
     assert link.startswith("http://hooks.example.com/hooks/dockerhub/")
-    assert link not in shown.text
+    assert "/hooks/dockerhub/" not in shown.html + person.read("/").html
     assert "Last push received never" in shown.text
     assert "Catch-up off" in shown.text
     answer = httpx.post(
@@ -115,6 +120,8 @@ def test_the_rules_show_each_repository_s_link_masked_and_its_last_use(
     assert answer.status_code == 202
     assert "Last push received never" not in person.read("/rules").text
     assert link not in str(api(receiver, "/api/overview"))
+    for other in ("", "?repository=studio/another", "?repository=%00"):
+        assert "No rule names the repository." in person.read(f"/rules/link{other}", 404).text
 
 
 def test_a_rule_shows_what_it_matches_and_what_it_would_do_with_a_tag(

@@ -23,7 +23,7 @@ from receiver.upkeep.health import Code
 from receiver.web.health import Overview, overview_of
 from receiver.web.page.answers import answer_page, short_text
 from receiver.web.page.approve import links_to_approve
-from receiver.web.page.auth import Page
+from receiver.web.page.auth import Page, failure
 from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
 from receiver.web.page.flow import Step, flow_of, holds_back
 from receiver.web.page.sessions import Session
@@ -44,14 +44,9 @@ def overview_page() -> Page:
         lists = [(app, edgegap.known(app)) for app in apps_of(service)]
         steps = steps_of(overview, settings, lists)
         edgegap.wanted = bool(steps)
-        base = settings.public_url or str(request.base_url)
-        links = {
-            one.repository: service.links.link(base, one.repository)
-            for one in overview.repositories
-        }
         return answer_page(
             request, session, "overview.html",
-            overview=overview, steps=steps, links=links if steps else {},
+            overview=overview, steps=steps,
             approvals=links_to_approve(service, overview.waiting),
             days=chart_of_days(days), times=chart_of_times(took),
             flows=[_newest_flow(one, settings.rules, overview) for one in overview.rules],
@@ -172,14 +167,13 @@ async def try_public_address(service: Service, repository: str) -> str:
     return f"The test push arrived as delivery {delivery}."
 
 
-# The page of the rules: what each matches, its link, and what would happen with a tag.
+# The page of the rules: what each matches, and what would happen with a tag. The page of a link.
 
 
 class RepositoryRules(msgspec.Struct, frozen=True):
-    """A repository with its link and its rules; `checked` is the result of a tag, if any."""
+    """A repository with its rules; `checked` is the result of a tag, if any."""
 
     repository: RepositoryOverview
-    link: str
     rules: tuple[ShownRule, ...]
     checked: CheckedImage | None
 
@@ -189,14 +183,12 @@ async def show_rules(service: Service, request: Request, session: Session) -> Re
     settings = service.settings
     tag = short_text(request.query_params.get("tag", ""))
     overview = await overview_of(service)
-    base = settings.public_url or str(request.base_url)
     known = {one.repository: one for one in overview.repositories}
     rules = shown_rules(settings.rules, await service.ledger.read(paused))
     ordered = sorted(rules, key=lambda rule: rule.repository)
     shown = [
         RepositoryRules(
             known[name],
-            service.links.link(base, name),
             tuple(own),
             checked(name, tag, settings.rules) if tag else None,
         )
@@ -207,4 +199,16 @@ async def show_rules(service: Service, request: Request, session: Session) -> Re
         request, session, "rules.html",
         repositories=shown, tag=tag, pauses=overview.pauses,
         catching_up=settings.catch_up_every is not None,
+    )  # fmt: skip
+
+
+async def show_link(service: Service, request: Request, session: Session) -> Response:
+    """Show the link of one repository. Pages with more than one would be large: see `packed`."""
+    settings, repository = service.settings, request.query_params.get("repository", "")
+    if repository not in {rule.repository for rule in settings.rules}:
+        return failure(request, 404, "There is no such link.", "No rule names the repository.")
+    base = settings.public_url or str(request.base_url)
+    return answer_page(
+        request, session, "link.html",
+        repository=repository, link=service.links.link(base, repository),
     )  # fmt: skip

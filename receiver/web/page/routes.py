@@ -24,7 +24,7 @@ from receiver.web.page.auth import (
     show_again,
 )
 from receiver.web.page.deliveries import show_deliveries, show_delivery
-from receiver.web.page.overview import overview_page, show_rules
+from receiver.web.page.overview import overview_page, show_link, show_rules
 from receiver.web.page.rendering import serve_asset
 from receiver.web.page.sessions import Session
 from receiver.web.page.versions import show_channels, show_diff, show_promotion, show_versions
@@ -43,6 +43,7 @@ def page_routes() -> list[Route]:
         "/versions": unless_unchanged(show_versions, _lists),
         "/versions/diff": show_diff,
         "/rules": unless_unchanged(show_rules),
+        "/rules/link": show_link,
         "/checks": unless_unchanged(show_checks, _last_run),
         "/again": show_again,
         "/promote": show_promotion,

@@ -28,17 +28,24 @@ function showTimes() {
   }
 }
 
+// The link of a repository is on a page of its own, which is shown if it cannot be copied from here.
+async function linkFrom(address) {
+  const response = await fetch(address, { cache: "no-store" });
+  return new DOMParser().parseFromString(await response.text(), "text/html").getElementById("link").value;
+}
+
 async function copy(button) {
   const field = document.getElementById(button.dataset.copies ?? "");
+  const { href } = button;
   try {
-    await navigator.clipboard.writeText(field ? field.value : button.dataset.text);
+    await navigator.clipboard.writeText(href ? await linkFrom(href) : field?.value ?? button.dataset.text);
   } catch {
+    if (href) window.location.assign(href);
     if (!field) return;
-    field.closest("details").open = true;
     field.select();
     document.execCommand("copy");
   }
-  say(field ? "The link was copied." : "Copied.");
+  say(field || href ? "The link was copied." : "Copied.");
   const words = button.innerHTML;
   button.textContent = "Copied";
   setTimeout(() => { button.innerHTML = words; }, 1500);
@@ -197,8 +204,11 @@ async function look() {
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-copies], button[data-text]");
-  if (button) copy(button);
+  const button = event.target.closest("[data-copies], [data-text]");
+  if (button && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault(); // of one that leads to the link
+    copy(button);
+  }
   if (event.target.closest("button.new")) {
     const list = document.querySelector("[data-rows]");
     showWaiting(true);
