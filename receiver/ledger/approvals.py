@@ -27,8 +27,8 @@ _WAITS = """SELECT id, digest, push_time FROM registrations WHERE app = :app AND
  AND repository = :repository AND tag = :tag AND mode = 'channel'
  AND state IN ('queued', 'waiting', 'working') AND waiting_reason = 'needs_approval' {lock}"""
 _ASKED = """SELECT app, version, repository, tag, digest, push_time FROM registrations
- WHERE id = :id AND mode = 'channel' AND state IN ('queued', 'waiting', 'working')
-  AND waiting_reason = 'needs_approval'"""
+ WHERE id = :id AND mode = 'channel' {which}"""
+_WAITING = "AND state IN ('queued', 'waiting', 'working') AND waiting_reason = 'needs_approval'"
 
 # Without a reason it is a new wait, with a new notification.
 _OTHER_IMAGE = """UPDATE registrations SET waiting_reason = NULL, due_at = :now
@@ -88,9 +88,13 @@ def wait_for_other_image(tx: Tx, registration: str, *, digest: str | None, push_
     tx.run(_OTHER_IMAGE, id=registration, digest=digest, push_time=push_time, now=tx.now)
 
 
-def approvable(tx: Tx, registration: str) -> Approvable | None:
-    """Return the move that waits for an approval, None if the registration waits for none."""
-    row = tx.run(_ASKED, id=registration).first()
+def approvable(tx: Tx, registration: str, *, waits: bool = True) -> Approvable | None:
+    """Return the move of a registration, None if it moves nothing or waits for no approval.
+
+    `waits=False`: also if it does not wait any more.
+    """
+    which = _WAITING if waits else ""
+    row = tx.run(_ASKED.format(which=which), id=registration).first()
     if row is None:
         return None
     image = ImageReference(repository=row.repository, tag=row.tag)

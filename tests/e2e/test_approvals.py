@@ -27,7 +27,7 @@ from tests.support.dockerhub import hub_beside
 from tests.support.postgres import plain, rows
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, KEY, REPOSITORY, RULE, ReceiverProcess, until
-from tests.support.visitor import PAGE, Reading, visitor
+from tests.support.visitor import PAGE, Reading, Visitor, visitor
 
 
 @pytest.fixture
@@ -271,14 +271,23 @@ def test_what_waits_is_listed_and_approved_on_the_page(
         with visitor(here) as person:
             for page in (person.read("/channels"), person.read("/")):
                 assert "Waits for an approval: my-game/prod to 1.0" in page.text
-                assert not any(action.startswith("/approve/") for action, _ in page.forms)
-            (link,) = {one for one in person.read("/").links() if one.startswith("/approve/")}
+                assert "/approve/" not in page.html
+            (move,) = {one for one in person.read("/").links() if one.startswith("/moves/")}
+            link = person.get(move).headers["location"]
             assert "Open the receiver's page" in person.read(link).text
             assert "Approved by page, " in Reading(person.post(link).text).text
             until(lambda: registration_of(here, delivery, "prod")["outcome"] == "created")
             details = person.read(f"/deliveries/{delivery}").text
             assert "by page from 198.18." in details
             assert "Waits for an approval" not in person.read("/").text
+            assert "It was approved already by page" in (
+                person.read(person.get(move).headers["location"]).text
+            )
+            assert "There is no such move." in person.read("/moves/r0", 404).text
+            assert person.get("/moves/%00").status_code == 400
+        with Visitor(here) as stranger:
+            assert stranger.get(move).headers["location"] == f"/login?next={move}"
+            assert stranger.sign_in(path=f"/login?next={move}").headers["location"] == move
         shown = commands_beside(here).run("show", delivery).stdout
         assert "  approved  20" in shown
         assert " by page from 198.18." in shown

@@ -13,13 +13,13 @@ import pytest
 
 from receiver import backoff
 from receiver.cli import channels
-from receiver.ledger.approvals import waiting_moves
+from receiver.ledger.approvals import approvable, waiting_moves
 from receiver.ledger.channels import wake_channel
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.signing import ApprovalToken
 from receiver.upkeep import promotion
-from receiver.web.page.approve import links_to_approve
 from tests.support.approvals import approve_waiting, registration_of
 from tests.support.commands import Commands, commands_beside
 from tests.support.dockerhub import deliveries, hub_beside
@@ -178,7 +178,9 @@ def test_a_person_who_approves_sees_what_the_move_changes(
     delivery = here.push("1.1")
     until(lambda: registration_of(here, delivery, "staging")["state"] == "waiting")
     (move,) = here.ledger.read_sync(waiting_moves)
-    link = links_to_approve(here.service, [move])[move.registration_id]
+    asked = here.ledger.read_sync(lambda tx: approvable(tx, move.registration_id))
+    assert asked is not None
+    link = here.service.approvals.link("", ApprovalToken(asked, 2**33))
 
     before = len(sandbox.calls)
     with ThreadPoolExecutor() as previews:

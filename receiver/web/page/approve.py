@@ -4,26 +4,25 @@ The token in the URL is the proof, so neither a session nor a CSRF token is need
 """
 
 import time
-from collections.abc import Iterable
 from http import HTTPStatus
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from receiver.errors import BadBody, LedgerError
-from receiver.images import ImageReference
-from receiver.ledger.views import WaitingMove
+from receiver.ledger.approvals import approvable
 from receiver.logs import get_logger
-from receiver.reasons import Reason
 from receiver.service import Service
-from receiver.signing import APPROVAL_PATH, Approvable, ApprovalToken
+from receiver.signing import APPROVAL_PATH, ApprovalToken
 from receiver.upkeep.operations import Asker
 from receiver.upkeep.promotion import Asked, approve_move
 from receiver.web.body import ClientDisconnected
 from receiver.web.clients import MinuteLimiter, client_of, host_of
-from receiver.web.page.auth import TRIES_A_MINUTE, current_session, form_of
+from receiver.web.page.answers import short_text
+from receiver.web.page.auth import TRIES_A_MINUTE, current_session, failure, form_of
 from receiver.web.page.rendering import render
+from receiver.web.page.sessions import Session
 
 LINK, PAGE = "link", "page"
 LONGEST_NAME = 100
@@ -96,22 +95,19 @@ async def _asker(service: Service, request: Request) -> Asker:
     return Asker(LINK if session is None else PAGE, name)
 
 
-def links_to_approve(service: Service, moves: Iterable[WaitingMove]) -> dict[str, str]:
-    """Return the paths at which moves are approved, by registration; for who is signed in.
+async def to_approval(service: Service, request: Request, _: Session) -> Response:
+    """Redirect a person who is signed in to the page on which a move is approved.
 
-    They stay the same for an hour, so that the page is sent again only if something changed.
+    Pages that list moves have no signed link: see `packed`.
     """
-    expires_at = (int(time.time()) // HOUR + 2) * HOUR
-    return {
-        one.registration_id: service.approvals.link("", ApprovalToken(_of(one), expires_at))
-        for one in moves
-        if one.reason == Reason.NEEDS_APPROVAL.value
-    }
-
-
-def _of(one: WaitingMove) -> Approvable:
-    image = ImageReference(repository=one.repository, tag=one.tag)
-    return Approvable(one.app, one.channel, image, one.digest, one.pushed_at)
+    identity = short_text(request.path_params["id"])
+    move = await service.ledger.read(lambda tx: approvable(tx, identity, waits=False))
+    if move is None:
+        return failure(
+            request, HTTPStatus.NOT_FOUND, "There is no such move.", "Check the address."
+        )
+    token = ApprovalToken(move, int(time.time()) + HOUR)
+    return RedirectResponse(service.approvals.link("", token), HTTPStatus.SEE_OTHER)
 
 
 def _show(

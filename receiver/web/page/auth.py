@@ -329,8 +329,8 @@ LOGIN = "login"
 SEE_OTHER = 303
 TRIES_A_MINUTE = 10
 _OURS = re.compile(
-    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|versions(?:/diff)?|channels|rules(?:/link)?|checks|again"
-    r"|promote)?"
+    r"/(?:deliveries(?:/[0-9a-z]{1,40})?|moves/[0-9a-z]{1,40}|versions(?:/diff)?|channels"
+    r"|rules(?:/link)?|checks|again|promote)?"
     r"(?:\?[!-~]{0,1600})?",
     re.ASCII,
 )

@@ -22,7 +22,6 @@ from receiver.upkeep.connect import NotProven, send_test_push
 from receiver.upkeep.health import Code
 from receiver.web.health import Overview, overview_of
 from receiver.web.page.answers import answer_page, short_text
-from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import Page, failure
 from receiver.web.page.charts import DayCounts, chart_of_days, chart_of_times
 from receiver.web.page.flow import Step, flow_of, holds_back
@@ -47,7 +46,6 @@ def overview_page() -> Page:
         return answer_page(
             request, session, "overview.html",
             overview=overview, steps=steps,
-            approvals=links_to_approve(service, overview.waiting),
             days=chart_of_days(days), times=chart_of_times(took),
             flows=[_newest_flow(one, settings.rules, overview) for one in overview.rules],
             answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),

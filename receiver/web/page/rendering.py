@@ -203,7 +203,7 @@ _environment.globals.update(asset=address_of, version_address=version_address, q
 LEAST_BYTES = 1000
 # Pages repeat text of outsiders, and BREACH guesses a secret beside it from the compressed size.
 # CSRF tokens are masked in each response (`Session.masked`), as every page has them. Signed links
-# are to be copied, so they cannot be masked: the few pages with one are sent as they are.
+# are to be copied, so they cannot be masked: a page with one is sent as it is, and lists have none.
 _LINKS = (PATH.encode(), APPROVAL_PATH.encode())
 
 

@@ -13,7 +13,7 @@ from receiver.errors import LedgerError
 from receiver.service import Service
 from receiver.web.page.actions import action_routes
 from receiver.web.page.answers import answer_page, unless_unchanged
-from receiver.web.page.approve import Approving
+from receiver.web.page.approve import Approving, to_approval
 from receiver.web.page.auth import (
     Form,
     Login,
@@ -44,6 +44,7 @@ def page_routes() -> list[Route]:
         "/versions/diff": show_diff,
         "/rules": unless_unchanged(show_rules),
         "/rules/link": show_link,
+        "/moves/{id}": to_approval,
         "/checks": unless_unchanged(show_checks, _last_run),
         "/again": show_again,
         "/promote": show_promotion,

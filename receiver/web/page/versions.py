@@ -17,7 +17,6 @@ from receiver.service import Service
 from receiver.upkeep.channels import ChannelNotMoved
 from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.page.answers import answer_page, short_text
-from receiver.web.page.approve import links_to_approve
 from receiver.web.page.auth import failure
 from receiver.web.page.sessions import Session
 from receiver.web.versions import AppChannel, AppVersions, Version, all_versions, apps_of
@@ -131,11 +130,7 @@ async def show_channels(service: Service, request: Request, session: Session) ->
         _board(app, [name for owner, name in channels if owner == app.app], service)
         for app in await all_versions(service, request)
     ]
-    waiting = [move for board in boards for move in board.app.waiting]
-    return answer_page(
-        request, session, "channels.html",
-        boards=boards, last_move=last_move, approvals=links_to_approve(service, waiting),
-    )  # fmt: skip
+    return answer_page(request, session, "channels.html", boards=boards, last_move=last_move)
 
 
 def last_move(channel: AppChannel) -> Move | None:
