@@ -280,7 +280,7 @@ async def send_test_push(http: httpx.AsyncClient, link: str, repository: str) ->
     if isinstance(answer, dict):
         if status == HTTPStatus.OK and answer.get("reason") == Reason.TEST_PUSH:
             return str(answer.get("delivery"))
-        if status == HTTPStatus.NOT_FOUND and answer.get("error") == "not found":
+        if status == HTTPStatus.NOT_FOUND and answer.get("code") == "not_found":
             raise NotProven(
                 f"a receiver answers at {where}, but it does not accept the link: it runs with "
                 "another RECEIVER_SECRET_KEY or other [links]. Reload or restart it"

@@ -14,8 +14,9 @@ from time import perf_counter
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
@@ -30,14 +31,14 @@ from receiver.pipeline.worker import Settled
 from receiver.service import Reload, Service, at_rest, running
 from receiver.signing import PATH
 from receiver.web.clients import trust_proxies
-from receiver.web.messages import ProblemCode, problem
+from receiver.web.messages import ProblemCode, not_found, problem
 from receiver.web.operation import routes_of
 from receiver.web.operations import operations
-from receiver.web.page.auth import failure, is_of_a_browser, wants_html
+from receiver.web.page.auth import failure, is_of_a_browser
 from receiver.web.page.rendering import fault_page
 from receiver.web.page.routes import page_routes
 from receiver.web.versions import VersionLists
-from receiver.web.webhook import Hooks, not_found
+from receiver.web.webhook import Hooks
 
 _SLASHES = re.compile("//+")
 _PASTED = " \t\r\n\"'`<>()[]{},;./"  # what a person pastes after a link
@@ -62,8 +63,8 @@ def create_app(
         settings.forwarded_allow_ips,
         routes=[*routes_of(operations(hooks)), *page_routes()],
         exception_handlers={
-            HTTPStatus.NOT_FOUND: _no_such_path,
-            HTTPStatus.METHOD_NOT_ALLOWED: _no_such_method,
+            HTTPStatus.NOT_FOUND: partial(_no_route, hooks),
+            HTTPStatus.METHOD_NOT_ALLOWED: partial(_no_route, hooks),
             HTTPStatus.INTERNAL_SERVER_ERROR: _fault,
         },
         lifespan=lambda app: _lifespan(app, settings, ledger, environ=environ, settled=settled),
@@ -116,9 +117,6 @@ class _App(Starlette):
                 finally:
                     webhook_requests.observe(status, perf_counter() - begun)
                 return
-            if not any(route.matches(scope)[0] is Match.FULL for route in self.routes):
-                scope["app"] = self
-                await self._hooks.note_stray(Request(scope, receive))
         await self._usual(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             self.state.lists.expire()  # the page then shows changes by the API and commands
@@ -192,43 +190,38 @@ async def _reloading_on_hangup(service: Service, environ: Mapping[str, str]) -> 
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _no_such_path(request: Request, _: Exception) -> Response:
-    if wants_html(request):
+async def _no_route(hooks: Hooks, request: Request, error: HTTPException) -> Response:
+    if request.method == "POST":
+        await hooks.note_stray(request)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _no_such_method(request)
+    if is_of_a_browser(request):
         return failure(request, 404, "There is no such page.", "Check the address.")
-    if not _is_of_the_api(request):
-        return not_found()
-    detail = "there is no such path; /api/ lists all"
-    return problem(ProblemCode.NOT_FOUND, detail)
+    if request.url.path.startswith("/api/"):
+        return problem(ProblemCode.NOT_FOUND, "there is no such path; /api/ lists all")
+    return not_found()
 
 
-async def _no_such_method(request: Request, _: Exception) -> Response:
+def _no_such_method(request: Request) -> Response:
     allowed = ", ".join(sorted(_methods_here(request)))
     headers = {"Allow": allowed}
-    if wants_html(request):
+    if is_of_a_browser(request):
         sentence = f"It supports {allowed}, not {request.method}. Use the page's links and buttons."
         response = failure(request, 405, "This address cannot be opened this way.", sentence)
         response.headers.update(headers)
         return response
-    if not _is_of_the_api(request):
-        return JSONResponse({"error": "method not allowed"}, 405, headers=headers)
     return problem(ProblemCode.METHOD_NOT_ALLOWED, f"this path allows only {allowed}", headers)
 
 
 async def _fault(request: Request, _: Exception) -> Response:
     """Answer a request that failed by an error of ours; the server logs it and disconnects."""
-    if _is_of_the_api(request):
+    if is_of_a_browser(request):
+        response: Response = fault_page()
+    else:
         detail = "an error in the receiver; its log has it as request_fault"
         response = problem(ProblemCode.INTERNAL_ERROR, detail)
-    elif is_of_a_browser(request):
-        response = fault_page()
-    else:
-        response = PlainTextResponse("Internal Server Error", 500)
     response.headers["Connection"] = "close"
     return response
-
-
-def _is_of_the_api(request: Request) -> bool:
-    return f"{request.url.path}/".startswith("/api/")
 
 
 def _methods_here(request: Request) -> set[str]:

@@ -22,14 +22,12 @@ from receiver.ledger.views import LedgerOverview, described
 from receiver.reasons import Reason, State
 from receiver.service import Service
 from receiver.upkeep.health import Code, Condition, Health
-from receiver.web.messages import PROBLEM_JSON, Problem, ProblemCode, json_response, problem
+from receiver.web.messages import Problem, ProblemCode, json_response, problem
 from receiver.web.operation import (
     AWAY,
     CHALLENGE,
-    JSON,
     OK,
     TEXT,
-    UNAVAILABLE,
     Group,
     ResponseSpec,
     api,
@@ -40,7 +38,6 @@ from receiver.web.operation import (
 )
 
 NOT_READY = "the ledger cannot be written now: see the log, or send an API token for details"
-CROWDED = "there are too many connections (`too_many_connections`)."
 Replica = Annotated[str | UnsetType, described("The id of this process; only with an API token.")]
 
 
@@ -91,9 +88,9 @@ async def get_overview(service: Service, _: Request) -> Response:
 
 
 class Liveness(msgspec.Struct, frozen=True):
-    """Whether the worker's loops are running."""
+    """The worker's loops are running."""
 
-    alive: bool
+    alive: Annotated[bool, described("True.")]
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -107,35 +104,37 @@ class Readiness(msgspec.Struct, frozen=True):
     replica: Replica = UNSET
 
 
-class NotReady(msgspec.Struct, frozen=True):
+class NotReady(Problem, frozen=True):
     """A push cannot be recorded now."""
 
-    ready: Annotated[bool, described("False.")]
-    error: str
+    ready: Annotated[bool | UnsetType, described("False; missing if nobody looked.")] = UNSET
     replica: Replica = UNSET
 
 
 @endpoint(
     "GET /livez", Group.MONITORING,
     returns(Liveness, "The worker's loops are running."),
-    ResponseSpec(
-        UNAVAILABLE, f"The worker is not running, or {CROWDED}",
-        {JSON: Liveness, PROBLEM_JSON: Problem},
+    fails(
+        ProblemCode.WORKER_STOPPED, ProblemCode.TOO_MANY_CONNECTIONS,
+        why="The worker is not running, or there are too many connections.",
     ),
 )  # fmt: skip
 async def get_liveness(request: Request) -> Response:
     """Show whether the worker's loops are running."""
     service: Service = request.app.state.service
-    alive = service.worker.alive
-    return json_response(Liveness(alive), 200 if alive else 503)
+    if not service.worker.alive:
+        return problem(
+            ProblemCode.WORKER_STOPPED, "the worker is not running: restart the receiver"
+        )
+    return json_response(Liveness(alive=True))
 
 
 @endpoint(
     "GET /readyz", Group.MONITORING,
     returns(Readiness, "A delivery can be recorded now; no problem in `degraded` loses a push."),
-    ResponseSpec(
-        UNAVAILABLE, f"A delivery cannot be recorded now, or {CROWDED}",
-        {JSON: NotReady, PROBLEM_JSON: Problem},
+    fails(
+        ProblemCode.LEDGER_UNAVAILABLE, ProblemCode.TOO_MANY_CONNECTIONS,
+        why="A delivery cannot be recorded now, or there are too many connections.", kind=NotReady,
     ),
     security=("", "token"),
 )  # fmt: skip
@@ -147,20 +146,22 @@ async def get_readiness(request: Request) -> Response:
     service: Service = request.app.state.service
     health = await service.health.lately()
     owner = service.worker.owner if has_token(service, request) else None
-    return json_response(readiness(health, owner), 200 if health.ready else 503)
+    if health.ready:
+        return json_response(readiness(health, owner))
+    why = [found.message for found in health.conditions if found.code is Code.LEDGER]
+    detail, replica = (NOT_READY, UNSET) if owner is None or not why else (why[0], owner)
+    return problem(
+        ProblemCode.LEDGER_UNAVAILABLE, detail, kind=NotReady, ready=False, replica=replica
+    )
 
 
-def readiness(health: Health, owner: str | None) -> Readiness | NotReady:
+def readiness(health: Health, owner: str | None) -> Readiness:
     """Return what is reported; with `owner`, the ledger's name of this process, in full."""
-    replica = UNSET if owner is None else owner
-    if not health.ready:
-        why = [found.message for found in health.conditions if found.code is Code.LEDGER]
-        return NotReady(False, why[0] if owner is not None and why else NOT_READY, replica)
     if owner is None:
         codes = dict.fromkeys(found.code.value for found in health.conditions)
         return Readiness(True, tuple(codes))
     found = tuple(f"{found.code}: {found.message}" for found in health.conditions)
-    return Readiness(True, found, replica)
+    return Readiness(True, found, owner)
 
 
 _NO_TOKEN = "missing or wrong metrics token (RECEIVER_METRICS_TOKEN)"  # noqa: S105 - a message

@@ -47,7 +47,9 @@ class ProblemCode(StrEnum):
     TOKEN_INVALID = "token_invalid", 401, "The token is missing, wrong or expired."
     TOKEN_REVOKED = "token_revoked", 401, "The token was revoked."
     TOKEN_LIMITED = "token_limited", 403, "The token is limited to the pushes of one repository."
-    NOT_FOUND = "not_found", 404, "There is no such path."
+    NOT_FOUND = "not_found", 404, "There is no such path; or the link is invalid."
+    PAGE_OFF = "page_off", 404, "No password is set for the page."
+    NOT_A_PUSH = "not_a_push", 400, "The body of a webhook is not a push; `reason` says why."
     PUSH_UNKNOWN = "push_unknown", 404, "No push of the image is known."
     PUSH_NOT_DONE = "push_not_done", 409, "The push ended without its version, or it is parked."
     STILL_WAITING = "still_waiting", 408, "The push has no result yet; ask again."
@@ -93,6 +95,7 @@ class ProblemCode(StrEnum):
     EDGEGAP_FAILED = "edgegap_failed", 502, "Edgegap does not answer as it should; try again later."
     TOO_MANY_WAITING = "too_many_waiting", 503, "Too many requests wait; try again later."
     STOPPING = "stopping", 503, "The receiver is stopping; ask again."
+    WORKER_STOPPED = "worker_stopped", 503, "The worker is not running; restart the receiver."
     LEDGER_UNAVAILABLE = "ledger_unavailable", 503, "The ledger is unavailable; nothing was done."
     MALFORMED = "malformed", 400, "The request is not HTTP/1.1."
     HEAD_TOO_LARGE = "head_too_large", 431, "The request line and headers are over 64 KiB."
@@ -101,6 +104,11 @@ class ProblemCode(StrEnum):
         "too_many_connections",
         503,
         "There are too many connections; try again later.",
+    )
+    TOO_MANY_WRONG_TOKENS = (
+        "too_many_wrong_tokens",
+        429,
+        "The address sent too many requests with invalid links. A valid link is never limited.",
     )
     TOO_MANY_AHEAD = (
         "too_many_ahead",
@@ -119,16 +127,30 @@ class Problem(msgspec.Struct, frozen=True):
     code: ProblemCode
 
 
-def problem(code: ProblemCode, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error of the API."""
-    body = problem_body(code, detail)
+def problem(
+    code: ProblemCode,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    kind: type[Problem] = Problem,
+    **more: object,
+) -> Response:
+    """Return an error; `more` are the fields that its kind has in addition."""
+    body = problem_body(code, detail, kind=kind, **more)
     return Response(body, code.status.value, headers=headers, media_type=PROBLEM_JSON)
 
 
-def problem_body(code: ProblemCode, detail: str) -> bytes:
+def problem_body(
+    code: ProblemCode, detail: str, *, kind: type[Problem] = Problem, **more: object
+) -> bytes:
     """Return an error as JSON."""
     status = code.status
-    return encode(Problem("about:blank", status.phrase, status.value, detail, code))
+    return encode(kind("about:blank", status.phrase, status.value, detail, code, **more))
+
+
+def not_found() -> Response:
+    """Return the 404 of an unknown path and of an invalid link, which is always the same."""
+    return problem(ProblemCode.NOT_FOUND, "there is nothing at this address")
 
 
 class BadRequest(ReceiverError):

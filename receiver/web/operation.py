@@ -180,11 +180,16 @@ def returns(
     return ResponseSpec(status, description, {JSON: kind}, headers or {})
 
 
-def fails(*codes: ProblemCode, why: str, headers: Mapping[str, str] | None = None) -> ResponseSpec:
-    """Return an error of the API, with the codes that it may have; they have the same status."""
+def fails(
+    *codes: ProblemCode,
+    why: str,
+    headers: Mapping[str, str] | None = None,
+    kind: type[Problem] = Problem,
+) -> ResponseSpec:
+    """Return an error, with the codes that it may have; they have the same status."""
     named = ", ".join(f"`{code}`" for code in codes)
     description = f"{why} Code: {named}."
-    return ResponseSpec(codes[0].status, description, {PROBLEM_JSON: Problem}, headers or {})
+    return ResponseSpec(codes[0].status, description, {PROBLEM_JSON: kind}, headers or {})
 
 
 AWAY = ResponseSpec(

@@ -2,13 +2,12 @@
 
 import asyncio
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from receiver.dockerhub.webhook import Push, read_push, skip_reason
 from receiver.errors import BadBody, BadLink, LedgerError
@@ -28,18 +27,17 @@ from receiver.service import Service
 from receiver.signing import LinkFault, what_to_do
 from receiver.web.body import SMALL_BODY, ClientDisconnected, decoded, read_body
 from receiver.web.clients import MinuteLimiter, Senders, client_of
-from receiver.web.messages import PROBLEM_JSON, Problem
+from receiver.web.messages import Problem, ProblemCode, not_found, problem
 from receiver.web.operation import (
     ACCEPTED,
-    JSON,
     OK,
     RETRY_AFTER,
     TEXT,
-    UNAVAILABLE,
     Group,
     Operation,
     ResponseSpec,
     endpoint,
+    fails,
     returns,
 )
 
@@ -49,7 +47,10 @@ STRANGE_BODIES = 8  # at a time: other senders' bodies must not delay a push
 STRANGE_BODY_SECONDS = 2.0
 # Anyone may send these; with a body of Docker Hub's, the link is a damaged link of ours.
 UNSURE = frozenset({LinkFault.MALFORMED, LinkFault.UNKNOWN_REPOSITORY})
-STATUS = {Reason.BODY_TOO_LARGE: 413, Reason.BODY_TOO_SLOW: 408, Reason.TOO_MANY_BODIES: 503}
+CODES = {
+    reason: ProblemCode(reason.value)
+    for reason in (Reason.BODY_TOO_LARGE, Reason.BODY_TOO_SLOW, Reason.TOO_MANY_BODIES)
+}
 PROOF_HEADER = "Receiver-Proof"
 GREETING = (
     "This is a link for Docker Hub. Paste it into your repository's Webhooks tab there; "
@@ -104,26 +105,15 @@ class IgnoredPush(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class RefusedBody(msgspec.Struct, frozen=True):
-    """A body that is not a push; it is recorded, unless there are too many."""
+class RefusedPush(Problem, frozen=True):
+    """An error of the webhook endpoint: with a verdict, the body was refused.
 
-    verdict: Literal["refused"]
-    reason: Reason
-    error: str
+    It is recorded as a delivery, unless there are too many.
+    """
+
+    verdict: Literal["refused"] | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
     delivery: DeliveryId | UnsetType = UNSET
-
-
-class NotAccepted(msgspec.Struct, frozen=True):
-    """A push that is not recorded: send it again."""
-
-    error: str
-    reason: Literal["ledger_unavailable"]
-
-
-class ErrorMessage(msgspec.Struct, frozen=True):
-    """An error."""
-
-    error: Annotated[str, described("What happened, and what to do.")]
 
 
 _PATH, _LINK = "/hooks/dockerhub/{token}", "The last segment of a link, valid for one repository."
@@ -144,24 +134,28 @@ class Hooks:
             f"POST {_PATH}", Group.DOCKER_HUB,
             returns(IgnoredPush, "Recorded and ignored: see the reason."),
             returns(AcceptedPush, "Recorded on disk.", ACCEPTED),
-            returns(RefusedBody, "The body is not a push.", HTTPStatus.BAD_REQUEST),
-            returns(
-                ErrorMessage,
-                "The token is wrong, revoked, or for another repository: the response is the same.",
-                HTTPStatus.NOT_FOUND,
+            fails(ProblemCode.NOT_A_PUSH, why="The body is not a push.", kind=RefusedPush),
+            fails(
+                ProblemCode.NOT_FOUND,
+                why="The token is wrong, revoked, or for another repository: the response is the "
+                "same.",
             ),
-            returns(RefusedBody, "The body took over 10 seconds.", HTTPStatus.REQUEST_TIMEOUT),
-            returns(RefusedBody, "The body is over 1 MiB.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-            returns(
-                ErrorMessage,
-                "Too many wrong tokens from one address. A valid link is never limited.",
-                HTTPStatus.TOO_MANY_REQUESTS, RETRY_AFTER,
+            fails(
+                ProblemCode.BODY_TOO_SLOW, why="The body took over 10 seconds.", kind=RefusedPush
             ),
-            ResponseSpec(
-                UNAVAILABLE,
-                "The ledger cannot be written now and the push was not accepted, or there are too "
-                "many connections (`too_many_connections`) or large bodies. Send it again.",
-                {JSON: NotAccepted, PROBLEM_JSON: Problem}, RETRY_AFTER,
+            fails(ProblemCode.BODY_TOO_LARGE, why="The body is over 1 MiB.", kind=RefusedPush),
+            fails(
+                ProblemCode.TOO_MANY_WRONG_TOKENS,
+                why="Too many wrong tokens from one address. A valid link is never limited.",
+                headers=RETRY_AFTER,
+            ),
+            fails(
+                ProblemCode.LEDGER_UNAVAILABLE,
+                ProblemCode.TOO_MANY_BODIES,
+                ProblemCode.TOO_MANY_CONNECTIONS,
+                why="The push was not accepted: the ledger cannot be written now, or there are too "
+                "many large bodies or connections. Send it again.",
+                headers=RETRY_AFTER, kind=RefusedPush,
             ),
             parameters={"token": _LINK}, body=WebhookBody, slash=True,
         )  # fmt: skip
@@ -283,8 +277,11 @@ class Hooks:
         address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(client_of(address)):
             service.refused_links.count(error)
-            headers = {"Retry-After": "60"}
-            return JSONResponse({"error": "rate limit exceeded"}, 429, headers=headers)
+            return problem(
+                ProblemCode.TOO_MANY_WRONG_TOKENS,
+                "too many requests with an invalid link; wait a minute",
+                {"Retry-After": "60"},
+            )
         self._count(service, await self._judge(service, request, error), address)
         return not_found()
 
@@ -328,20 +325,24 @@ class Hooks:
     async def _refuse(
         self, service: Service, repository: str, error: BadBody, request: Request, sender: Sender
     ) -> Response:
-        status = STATUS.get(Reason(error.reason), 400)
-        payload = {"verdict": Verdict.REFUSED.value, "reason": error.reason, "error": str(error)}
-        headers = {"Connection": "close"} if status != 400 else {}  # noqa: PLR2004
+        reason = Reason(error.reason)
+        delivery: str | UnsetType = UNSET
+        code = CODES.get(reason, ProblemCode.NOT_A_PUSH)
+        headers = {} if code is ProblemCode.NOT_A_PUSH else {"Connection": "close"}
         if self._bad_bodies.allows(repository):
             length = request.headers.get("content-length", "")
             size = int(length[:12]) if length.isascii() and length.isdigit() else None
             try:
-                received = sender.received(status)
+                received = sender.received(code.status.value)
                 recorded = await refuse(service.ledger, repository, error, size, received)
             except LedgerError as away:
                 log.error("ledger_unavailable", error=str(away), repository=repository)
             else:
-                payload["delivery"] = recorded.delivery
-        return JSONResponse(payload, status, headers=headers)
+                delivery = recorded.delivery
+        return problem(
+            code, str(error), headers, kind=RefusedPush,
+            verdict=Verdict.REFUSED.value, reason=reason, delivery=delivery,
+        )  # fmt: skip
 
 
 class _JsonResponse(Response):
@@ -357,18 +358,7 @@ class _JsonResponse(Response):
         ]
 
 
-def not_found() -> Response:
-    """Return the 404 response, which is the same in all cases."""
-    return JSONResponse({"error": "not found"}, 404)
-
-
 def _unavailable(error: str, repository: str) -> Response:
     log.error("ledger_unavailable", error=error, repository=repository)
-    return JSONResponse(
-        {
-            "error": "the ledger cannot be written now: this push was not accepted; send it again",
-            "reason": "ledger_unavailable",
-        },
-        503,
-        headers={"Retry-After": "10"},
-    )
+    detail = "the ledger cannot be written now: this push was not accepted; send it again"
+    return problem(ProblemCode.LEDGER_UNAVAILABLE, detail, {"Retry-After": "10"})

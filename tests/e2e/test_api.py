@@ -151,6 +151,14 @@ def test_many_are_replayed_at_once_and_the_missing_are_named(
         ("GET", "/api/nothing", 404, "not_found"),
         ("DELETE", "/api/deliveries", 405, "method_not_allowed"),
         ("GET", "/api/deliveries?limit=0", 400, "invalid_request"),
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/hooks", 404, "not_found"),
+        ("POST", "/hooks/dockerhub/no-link", 404, "not_found"),
+        ("PUT", "/hooks/dockerhub/no-link", 405, "method_not_allowed"),
+        ("POST", "/readyz", 405, "method_not_allowed"),
+        ("GET", "/", 404, "page_off"),
+        ("POST", "/do/pause", 404, "page_off"),
+        ("GET", "/static/nothing.js", 404, "not_found"),
     ],
 )
 def test_an_error_is_a_problem_of_rfc_9457(

@@ -43,12 +43,12 @@ def is_ready(receiver: ReceiverProcess) -> bool:
 def assert_nothing_is_taken(receiver: ReceiverProcess, tag: str = "lost") -> None:
     answer = receiver.post(webhook_body(tag))
     assert answer.status_code == 503, answer.text
-    assert "not accepted" in answer.json()["error"]
+    assert "not accepted" in answer.json()["detail"]
     assert "verdict" not in answer.json()
     assert receiver.post(b"{").status_code == 400  # the sender's fault stays the sender's fault
     status, result = readiness(receiver)
     assert (status, result["ready"]) == (503, False)
-    assert result["error"]
+    assert result["detail"]
     alive = httpx.get(f"{receiver.url}/livez", trust_env=False)
     assert alive.status_code == 200
 

@@ -48,7 +48,7 @@ def test_while_it_is_away_pushes_are_answered_503_and_earlier_ones_are_worked_af
         postgres.start()
 
     assert refused.status_code == 503
-    assert "not accepted" in refused.json()["error"]
+    assert "not accepted" in refused.json()["detail"]
     assert answer == (503, 200)
     until(lambda: health_of(receiver, "readyz") == 200)
     assert receiver.ended(before)["outcome"] == "created"

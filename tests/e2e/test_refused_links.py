@@ -319,7 +319,7 @@ def test_a_link_of_another_repository_is_named_with_the_repository_it_is_of(
 def test_whatever_is_left_of_a_link_the_answer_is_the_same(here: ReceiverHere, path: str) -> None:
     answer = httpx.post(here.url + path, json=webhook_body(), trust_env=False)
 
-    assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     (one,) = overview(here)["refused_links"]
     assert one["reason"] == ("misdirected" if path[len(PATH) :] else "truncated")
 

@@ -129,7 +129,7 @@ def test_a_raised_number_revokes_the_links_so_far(receiver: ReceiverProcess) -> 
 
     revoked = receiver.post(webhook_body("1.0.1"))
     assert revoked.status_code == 404
-    assert revoked.json() == {"error": "not found"}
+    assert revoked.json()["code"] == "not_found"
     _reload(receiver, RULE)
     assert receiver.post(webhook_body("1.0.1")).status_code == 202
 

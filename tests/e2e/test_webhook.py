@@ -14,6 +14,7 @@ import pytest
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import PATH, LinkSigner
+from receiver.web.messages import PROBLEM_JSON
 from tests.support.receiver_process import KEY, REPOSITORY, RULE, ReceiverProcess, webhook_body
 
 LOBBY = "studio/lobby"
@@ -87,6 +88,8 @@ def test_a_bad_body_on_a_good_link_is_400_and_is_recorded_refused(
 
     result = answer.json()
     assert (answer.status_code, result["verdict"], result["reason"]) == (400, "refused", reason)
+    assert (answer.headers["content-type"], result["code"]) == (PROBLEM_JSON, "not_a_push")
+    assert result["detail"] == running.details(result["delivery"])["sentence"]
     assert running.details(result["delivery"])["verdict"] == "refused"
 
 
@@ -226,7 +229,8 @@ def test_wrong_tokens_are_limited_by_address_and_a_good_link_never_is(
         good = [guesser.post(running.link(), content=result).status_code for _ in range(150)]
 
     assert {answer.status_code for answer in wrong} == {404, 429}
-    assert wrong[-1].status_code == 429
+    assert (wrong[-1].status_code, wrong[-1].json()["code"]) == (429, "too_many_wrong_tokens")
+    assert wrong[-1].headers["content-type"] == PROBLEM_JSON
     assert int(wrong[-1].headers["retry-after"]) > 0
     assert set(good) == {202}
     assert (
@@ -270,7 +274,7 @@ def test_a_link_pasted_into_another_repository_is_recorded_and_answered_as_unkno
     """It left one log line: a search for the push found nothing."""
     answer = running.post(webhook_body("1.0", "other/thing"))
 
-    assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     row = json.loads(running.run("deliveries", "--json").stdout.splitlines()[0])
     assert (row["repository"], row["verdict"], row["reason"]) == (
         "studio/game-server", "refused", "other_repository"

@@ -66,12 +66,17 @@ def test_without_a_password_there_is_no_page_and_it_says_how_to_turn_it_on(
         for path in ("/login", "/logout", *(f"/do/{action}" for action in ACTIONS)):
             assert person.post(path, data={"password": ""}).status_code == 404, path
         for path in (*PAGES, "/login"):
-            for accept, kind in (("text/html,*/*;q=0.8", "text/html"), ("*/*", "application/json")):
+            for accept, kind in (
+                ("text/html,*/*;q=0.8", "text/html"),
+                ("*/*", "application/problem+json"),
+            ):
                 answer = person.get(path, headers={"Accept": accept})
                 assert answer.status_code == 404
                 assert answer.headers["content-type"].startswith(kind)
                 assert "RECEIVER_ADMIN_PASSWORD" in answer.text, path
                 assert "receiver reload" in answer.text, path
+        nothing = person.get("/nothing", headers={"Accept": "text/html"})
+        assert (nothing.status_code, "There is no such page." in nothing.text) == (404, True)
     assert receiver.push("1.0.0")
     assert receiver.log.read_text("utf-8").count('"page_off"') == 1
 
@@ -386,15 +391,17 @@ def test_the_page_s_own_files_are_kept_by_browsers_and_others_are_not_there(
 
 
 def test_a_browser_gets_a_page_where_nothing_is_and_a_machine_json(receiver: ReceiverHere) -> None:
-    asked = [("/nothing", "*/*"), ("/hooks/a/b", "text/html")]
+    html = {"Accept": "text/html,*/*"}
     with Visitor(receiver) as person:
-        result = person.get("/nothing", headers={"Accept": "text/html,*/*"})
-        answers = [person.get(path, headers={"Accept": accept}) for path, accept in asked]
+        shown = [person.get(path, headers=html) for path in ("/nothing", "/hooks/a/b", "/hooks")]
+        answers = [person.get(path) for path in ("/nothing", "/hooks/a/b")]
         of_the_api = person.get("/api/nothing", headers={"Accept": "text/html"})
 
-    assert (result.status_code, "There is no such page." in result.text) == (404, True)
+    for result in shown:
+        assert (result.status_code, "There is no such page." in result.text) == (404, True)
     for answer in answers:
-        assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert (of_the_api.status_code, of_the_api.json()["code"]) == (404, "not_found")
 
 
@@ -413,8 +420,7 @@ def test_a_method_that_an_address_does_not_support_is_a_page_for_a_browser(
         assert answer.status_code == 405
         assert "This address cannot be opened this way." in answer.text
         assert f"It supports {answer.headers['allow']}, not" in answer.text
-    assert (machine.status_code, machine.json()) == (405, {"error": "method not allowed"})
-    for answer in of_the_api:
+    for answer in (machine, *of_the_api):
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
 
 
@@ -439,9 +445,9 @@ def test_a_fault_of_the_receiver_is_a_page_without_detail(
     assert "<h1>The receiver failed</h1>" in shown.text
     assert "<code>request_fault</code>" in shown.text
     assert "default-src 'none'" in shown.headers["content-security-policy"]
-    assert machine.text == "Internal Server Error"
-    assert of_the_api.headers["content-type"] == "application/problem+json"
-    assert of_the_api.json()["code"] == "internal_error"
+    for answer in (machine, of_the_api):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == "internal_error"
 
 
 @pytest.mark.parametrize(

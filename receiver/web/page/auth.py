@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from receiver.errors import BadBody, LedgerError
@@ -22,6 +22,7 @@ from receiver.secret import Secret
 from receiver.service import Service
 from receiver.web.body import ClientDisconnected, read_body
 from receiver.web.clients import MinuteLimiter, client_of, host_of
+from receiver.web.messages import ProblemCode, problem
 from receiver.web.page.questions import QUESTIONS, Question
 from receiver.web.page.rendering import HEADERS, render
 from receiver.web.page.sessions import (
@@ -34,7 +35,6 @@ from receiver.web.page.sessions import (
     Sessions,
     is_of,
 )
-from receiver.web.webhook import not_found
 
 LARGEST_FORM = 16 * 1024
 MOST_FIELDS = 50
@@ -82,11 +82,9 @@ def public_page(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _page_off(request: Request) -> Response:
-    """Return how to turn the page on; for an action, return 404."""
-    if request.method != "GET":
-        return not_found()
-    if "text/html" not in request.headers.get("accept", ""):
-        return JSONResponse({"error": _HOW_TO_TURN_IT_ON}, 404)
+    """Return how to turn the page on."""
+    if not is_of_a_browser(request):
+        return problem(ProblemCode.PAGE_OFF, _HOW_TO_TURN_IT_ON)
     return HTMLResponse(_OFF, 404, headers=HEADERS)
 
 
@@ -204,15 +202,9 @@ def ask(session: Session, form: Form, question: str, *, action: str, note: str =
 
 
 def is_of_a_browser(request: Request) -> bool:
-    """Return whether a browser sent the request, and not to an address for programs."""
-    machines = f"{request.url.path}/".startswith(("/api/", "/hooks/"))
-    return "text/html" in request.headers.get("accept", "") and not machines
-
-
-def wants_html(request: Request) -> bool:
-    """Return whether a browser requests a page, and the page is on."""
-    service: Service = request.app.state.service
-    return service.settings.admin_password is not None and is_of_a_browser(request)
+    """Return whether a browser sent the request, and not to the API."""
+    of_the_api = f"{request.url.path}/".startswith("/api/")
+    return "text/html" in request.headers.get("accept", "") and not of_the_api
 
 
 _NOT_OWN = "The form is not from this page, or it expired. Go back, reload the page, try again."
@@ -220,7 +212,8 @@ _NOT_OWN = "The form is not from this page, or it expired. Go back, reload the p
 
 def failure(request: Request, status: int, heading: str, sentence: str) -> Response:
     """Return a page that says what went wrong."""
-    session = session_of(request)
+    page_on = request.app.state.service.settings.admin_password is not None
+    session = session_of(request) if page_on else None
     return render(
         "failure.html", status, heading=heading, sentence=_whole(sentence),
         csrf=session.masked() if session is not None else "", here="",

@@ -20,8 +20,8 @@ from starlette.responses import HTMLResponse, Response
 
 from receiver.signing import APPROVAL_PATH, PATH
 from receiver.timestamps import duration, format_time
+from receiver.web.messages import not_found
 from receiver.web.page.flow import colour_of, status_of_registration
-from receiver.web.webhook import not_found
 
 FOLDER = Path(__file__).parent / "static"
 TYPES = {

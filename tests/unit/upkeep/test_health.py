@@ -213,9 +213,9 @@ def test_a_ledger_that_cannot_be_written_is_said_first(here: ReceiverHere) -> No
     assert (answer["ready"], answer["degraded"][0]["code"]) == (False, "ledger")
     assert answer["degraded"][0]["message"] == "the disk is full"
     assert first_line(here).startswith("The ledger cannot be written: pushes are not accepted.")
-    assert get(here, "/readyz") == {
-        "ready": False, "error": "the disk is full", "replica": here.service.worker.owner,
-    }  # fmt: skip
+    answer = get(here, "/readyz")
+    assert (answer["ready"], answer["replica"]) == (False, here.service.worker.owner)
+    assert (answer["code"], answer["detail"]) == ("ledger_unavailable", "the disk is full")
 
 
 def test_a_worker_that_stopped_is_said(here: ReceiverHere) -> None:
