@@ -17,6 +17,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from enum import StrEnum
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -44,6 +45,7 @@ OF_A_LIBRARY = "library_message"
 SOURCE_HEADER = "Receiver-Source"  # a command names itself in it
 USER_HEADER = "Receiver-User"  # and in this the user who runs it, percent-encoded
 LONGEST_NAME = 100
+_fault: ContextVar[str] = ContextVar("fault")
 _who: ContextVar[dict[str, str] | None] = ContextVar("who", default=None)
 
 
@@ -174,6 +176,8 @@ def _of_a_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event["message"] = str(event["event"]).strip()
     event["library"] = record.name
     event["event"] = OF_LIBRARIES.get(str(record.msg), OF_A_LIBRARY)
+    if event["event"] == "request_fault":
+        event["id"] = _fault.get("")
     return event
 
 
@@ -236,6 +240,13 @@ class Source(StrEnum):
     PAGE = "page"
     API = "api"
     COMMAND = "command"
+
+
+def note_fault() -> str:
+    """Return an id for the error that ends this request: the line that uvicorn logs has it too."""
+    fault = token_hex(6)
+    _fault.set(fault)
+    return fault
 
 
 def note_address(address: str) -> None:

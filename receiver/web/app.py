@@ -25,7 +25,7 @@ from receiver.config.variables import variables_of
 from receiver.doctor.finding import ChecksRun
 from receiver.errors import ReceiverError
 from receiver.ledger.ledger import Ledger
-from receiver.logs import get_logger, note_address
+from receiver.logs import get_logger, note_address, note_fault
 from receiver.metrics import webhook_requests
 from receiver.pipeline.worker import Settled
 from receiver.service import Reload, Service, at_rest, running
@@ -110,10 +110,15 @@ class _App(Starlette):
                 begun, status = perf_counter(), 500
                 scope["app"] = self
                 scope["path_params"] = {"token": path[len(PATH) :].rstrip(_PASTED)}
+                request, response = Request(scope, receive, send), None
                 try:
-                    response = await self._hooks.receive_webhook(Request(scope, receive, send))
+                    response = await self._hooks.receive_webhook(request)
                     status = response.status_code
                     await response(scope, receive, send)
+                except Exception as error:
+                    if response is None:
+                        await (await _fault(request, error))(scope, receive, send)
+                    raise
                 finally:
                     webhook_requests.observe(status, perf_counter() - begun)
                 return
@@ -215,10 +220,11 @@ def _no_such_method(request: Request) -> Response:
 
 async def _fault(request: Request, _: Exception) -> Response:
     """Answer a request that failed by an error of ours; the server logs it and disconnects."""
+    fault = note_fault()
     if is_of_a_browser(request):
-        response: Response = fault_page()
+        response: Response = fault_page(fault)
     else:
-        detail = "an error in the receiver; its log has it as request_fault"
+        detail = f"an error in the receiver; its log has it as request_fault with the id {fault}"
         response = problem(ProblemCode.INTERNAL_ERROR, detail)
     response.headers["Connection"] = "close"
     return response

@@ -90,7 +90,7 @@ class ProblemCode(StrEnum):
     INTERNAL_ERROR = (
         "internal_error",
         500,
-        "An error in the receiver; its log has it as `request_fault`.",
+        "An error in the receiver; its log has it as `request_fault`, with the id in `detail`.",
     )
     EDGEGAP_FAILED = "edgegap_failed", 502, "Edgegap does not answer as it should; try again later."
     TOO_MANY_WAITING = "too_many_waiting", 503, "Too many requests wait; try again later."

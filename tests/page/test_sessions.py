@@ -1,5 +1,7 @@
 """Who gets in: the login, its limits, its cookies, and what no other site can make a browser do."""
 
+import io
+import json
 import signal
 import socket
 import time
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
 
+from receiver.logs import configure_logs
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.signing import ApiToken, ApiTokenSigner
@@ -24,9 +27,9 @@ from receiver.web.page.sessions import (
     SESSION_SECONDS,
     Sessions,
 )
-from tests.conftest import StartReceiver
+from tests.conftest import StartReceiver, logs_as_before
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import KEY, REPOSITORY, until
+from tests.support.receiver_process import KEY, REPOSITORY, until, webhook_body
 from tests.support.visitor import COOKIE, PAGE, PASSWORD, Reading, Visitor, cookie, visitor
 
 PAGES = ("/", "/deliveries", "/deliveries/d0", "/versions")
@@ -424,7 +427,7 @@ def test_a_method_that_an_address_does_not_support_is_a_page_for_a_browser(
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
 
 
-def test_a_fault_of_the_receiver_is_a_page_without_detail(
+def test_a_fault_of_the_receiver_is_found_in_the_log_by_its_id(
     receiver: ReceiverHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -432,22 +435,39 @@ def test_a_fault_of_the_receiver_is_a_page_without_detail(
 
     html = {"Accept": "text/html,*/*"}
     token = {"Authorization": f"Bearer {receiver.api_token()}", **html}
-    with visitor(receiver) as person, monkeypatch.context() as patch:
+    out = io.StringIO()
+    with visitor(receiver) as person, monkeypatch.context() as patch, logs_as_before():
+        configure_logs(stream=out)
         patch.setattr("receiver.web.page.answers.render", fail)
         patch.setattr("receiver.web.deliveries.search_deliveries", fail)
+        patch.setattr("receiver.web.webhook.take", fail)
+        patch.setattr("receiver.web.webhook.Hooks.note_stray", fail)
         shown = person.get("/rules", headers=html)
-        machine = person.get("/rules")
-        of_the_api = person.get("/api/deliveries", headers=token)
+        machines = [
+            person.get("/rules"),
+            person.get("/api/deliveries", headers=token),
+            receiver.post(webhook_body("1.0.0")),
+            person.post("/nothing"),
+        ]
+        until(lambda: len(_faults(out)) == 5)
 
-    for answer in (shown, machine, of_the_api):
+    for answer, line in zip((shown, *machines), _faults(out), strict=True):
         assert answer.status_code == 500
         assert "canary" not in answer.text
+        assert len(line["id"]) == 12
+        assert line["id"] in answer.text
+        assert "RuntimeError: canary" in line["exception"]
+    for answer in machines:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == "internal_error"
     assert "<h1>The receiver failed</h1>" in shown.text
     assert "<code>request_fault</code>" in shown.text
     assert "default-src 'none'" in shown.headers["content-security-policy"]
-    for answer in (machine, of_the_api):
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["code"] == "internal_error"
+
+
+def _faults(out: io.StringIO) -> list[dict[str, str]]:
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    return [line for line in lines if line["event"] == "request_fault"]
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,12 @@ def render(
     return HTMLResponse(text, status, headers=HEADERS)
 
 
-def fault_page() -> HTMLResponse:
-    """Return the page of a 500. It needs no template, because that may be what failed."""
-    text = _FAULT.format(style=address_of("page.css"))
+def fault_page(fault: str) -> HTMLResponse:
+    """Return the page of a 500, with the id of its line in the log.
+
+    It needs no template, because that may be what failed.
+    """
+    text = _FAULT.format(style=address_of("page.css"), fault=fault)
     return HTMLResponse(text, HTTPStatus.INTERNAL_SERVER_ERROR, headers=HEADERS)
 
 
@@ -104,8 +107,9 @@ _FAULT = """<!doctype html>
 <h1>The receiver failed</h1>
 <p>It could not answer this request, because of an error in the receiver. What you requested may
 have been done: check before you repeat it.</p>
-<p>The error is in the receiver's log, as <code>request_fault</code>: in the terminal of
-<code>receiver serve</code>, or in the log of its service or container.</p>
+<p>The error is in the receiver's log, as <code>request_fault</code> with the id
+<code>{fault}</code>: in the terminal of <code>receiver serve</code>, or in the log of its service
+or container.</p>
 <p><a class="button" href="/">Go to the overview</a></p>
 </div>
 </main>
