@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Sequence
+from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from receiver.signing import LinkFault
 from tests.conftest import StartReceiver
 from tests.support.deploy import DEPLOY, ran, tool
 from tests.support.dockerhub import hub_beside
+from tests.support.grafana import faults_of
 from tests.support.metrics import Scrape, scrape
 from tests.support.receiver_process import REPOSITORY, RULE, until, webhook_body
 
@@ -62,6 +65,38 @@ def test_a_legend_names_only_labels_that_the_query_keeps() -> None:
         kept = re.search(r"by \(([\w, ]+)\)", expression)
         labels = set(kept[1].split(", ")) if kept else {"instance", "job"}
         assert set(re.findall(r"{{(\w+)}}", legend)) <= labels, title
+
+
+def test_every_field_is_one_of_grafanas_types() -> None:
+    assert faults_of(DASHBOARD) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        (("refesh",), "1m", "dashboard.refesh"),
+        (("panels", 1, "titel"), "x", "dashboard.panels[1].titel"),
+        (("panels", 1, "targets", 0, "exp"), "x", "dashboard.panels[1].targets[0].exp"),
+        (("panels", 1, "options", "graph"), "none", "dashboard.panels[1].options.graph"),
+        (("templating", "list", 1, "qury"), "x", "dashboard.templating.list[1].qury"),
+        (("panels", 1, "options", "colorMode"), "valu", "options.color_mode = 'valu'"),
+        (("templating", "list", 0, "hide"), 7, "hide = 7"),
+        (("panels", 1, "gridPos", "w"), "4", "w = '4'"),
+        (("panels", 8, "fieldConfig", "defaults", "custom", "lines"), 1, "defaults.custom.lines"),
+    ],
+)
+def test_a_misspelled_field_or_value_would_be_noticed(
+    path: Sequence[str | int], value: object, fault: str
+) -> None:
+    part: Any = deepcopy(DASHBOARD)
+    dashboard, (*parents, last) = part, path
+    for name in parents:
+        part = part[name]
+    part[last] = value
+
+    (found,) = faults_of(dashboard)
+
+    assert found.endswith(fault)
 
 
 def test_each_query_has_a_result_with_the_metrics_of_a_running_receiver(
