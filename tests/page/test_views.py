@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -317,16 +318,20 @@ def test_an_invalid_filter_is_answered_400_with_a_message(many: ReceiverHere, qu
         assert "The request failed." in person.read(f"/deliveries?{query}", 400).text
 
 
+def unchanged(person: Visitor, path: str) -> bool:
+    tag = {"If-None-Match": person.get(path).headers["etag"]}
+    return person.get(path, headers=tag).status_code == 304
+
+
 def test_what_moves_is_sent_again_only_when_it_moved(
     receiver: ReceiverHere, person: Visitor
 ) -> None:
     receiver.ended(receiver.push("1.0.0"))
     for path in ("/?live=1", "/deliveries?live=1", "/versions?live=1"):
         first = person.get(path)
-        tag = {"If-None-Match": first.headers["etag"]}
         assert "data-live" in first.text
         assert "<header" not in first.text
-        assert person.get(path, headers=tag).status_code == 304
+        until(partial(unchanged, person, path))  # Edgegap's list may arrive meanwhile
 
     tag = {"If-None-Match": person.get("/deliveries?live=1").headers["etag"]}
     receiver.push("1.1.0")
