@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 PATH = "/api/prune"
-READING_SECONDS = 60.0  # calls to Edgegap, which may be slow
 PRUNING_SECONDS = 300.0  # many rate-limited calls to Edgegap
 
 LOOK_EVERY_SECONDS = 1.0
@@ -83,7 +82,7 @@ def export(app: str, version: str) -> None:
 def _asked(app: str, path: str, kind: type[V]) -> V:
     settings = configured(NEEDED)
     check_app(settings, app)
-    return ask_receiver(settings, "GET", path, kind, seconds=READING_SECONDS)
+    return ask_receiver(settings, "GET", path, kind)
 
 
 def _lines(found: VersionDiff) -> list[str]:

@@ -66,31 +66,53 @@ def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule], source: str
 
 
 def rollback_channel(
-    tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None, *, source: str
+    tx: Tx,
+    rules: Sequence[Rule],
+    app: str,
+    channel: str,
+    to: str | None,
+    *,
+    source: str,
+    tag: str | None = None,
 ) -> RecordedDelivery:
-    """Move a channel back to its previous image, or to the image of another version, and hold it.
+    """Move a channel back, and hold it; `source` is `page`, `api` or `command`.
+
+    `tag` is the one that the person was shown, None if none was. Raises ChannelNotMoved.
+    """
+    move = rollback(tx, rules, app, channel, to)
+    _check_tag(move, tag, "roll it back")
+    has = read_channel_state(tx, app, channel).tag or "nothing"
+    done = f"Rolled {app}/{channel} back from {has} to {move.image.tag}."
+    return _move(tx, rules, move, action=ByHand.ROLLBACK, source=source, done=done)
+
+
+def rollback(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None) -> Approvable:
+    """Return the previous image of a channel, or the image of the version `to`.
 
     Of its previous images it is the last one that passed a trial, if one did; then the tag must
     still have the digest that passed. A named version is moved to anyway.
     The channel's current image may also be named: this cancels queued moves and reverts a change
-    made outside the receiver. `source` is `page`, `api` or `command`. Raises ChannelNotMoved.
+    made outside the receiver. Raises ChannelNotMoved.
     """
     state = _known_channel(tx, rules, app, channel)
-    digest = None
     if to is not None:
-        image = image_named(tx, rules, app, channel, to)
-    else:
-        has = ImageReference(repository=state.repository, tag=state.tag)
-        found = before(tx, app, channel, has) if state.tag else None
-        if found is None:
-            raise ChannelNotMoved(
-                f"{app}/{channel} held nothing before {state.tag or 'now'}; name a version "
-                "with --to"
-            )
-        image, digest = found.image, found.digest
-    done = f"Rolled {app}/{channel} back from {state.tag or 'nothing'} to {image.tag}."
-    move = Approvable(app, channel, image, digest)
-    return _move(tx, rules, move, action=ByHand.ROLLBACK, source=source, done=done)
+        return Approvable(app, channel, image_named(tx, rules, app, channel, to), None)
+    has = ImageReference(repository=state.repository, tag=state.tag)
+    found = before(tx, app, channel, has) if state.tag else None
+    if found is None:
+        raise ChannelNotMoved(
+            f"{app}/{channel} held nothing before {state.tag or 'now'}; name a version with --to"
+        )
+    return Approvable(app, channel, found.image, found.digest)
+
+
+def _check_tag(move: Approvable, tag: str | None, then: str) -> None:
+    """Raise ChannelNotMoved if the channel would get another tag than the person was shown."""
+    if tag is not None and tag != move.image.tag:
+        raise ChannelNotMoved(
+            f"{move.app}/{move.channel} would get {move.image.tag} now, not {tag}: look at it "
+            f"again, then {then}"
+        )
 
 
 def promote(
@@ -112,11 +134,7 @@ def promote(
     Raises ChannelNotMoved.
     """
     move = promotion(tx, rules, app, channel, to=to, from_channel=from_channel)
-    if tag is not None and tag != move.image.tag:
-        raise ChannelNotMoved(
-            f"{app}/{channel} would get {move.image.tag} now, not {tag}: look at it again, then "
-            "promote it"
-        )
+    _check_tag(move, tag, "promote it")
     if digest is not None and move.digest not in {None, digest}:
         raise ChannelNotMoved(
             f"{app}/{channel} would get {move.digest} now, which {move.image.tag} has since it was "
@@ -158,9 +176,8 @@ def promotion(
             )
         image = ImageReference(repository=other.repository, tag=other.tag)
     taken = read_target(tx, app, from_channel or to or "")
-    if taken is None or taken.image != image:
-        taken = read_target(tx, app, version_with(tx, app, image) or "")
-    digest = None if taken is None else taken.digest
+    own = taken is not None and taken.image == image
+    digest = taken.digest if taken is not None and own else digest_of(tx, app, image)
     digest = digest or _waiting(tx, app, channel, image.tag).get(image)
     if Need.TRIAL in options.needs and not has_passed(tx, app, image, digest):
         raise ChannelNotMoved(
@@ -185,6 +202,13 @@ def log_moved(
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
     facts = {"app": app, "channel": channel, "delivery": recorded.delivery}
     log_operation(DONE[action], source=source, **facts)
+
+
+def digest_of(tx: Tx, app: str, image: ImageReference) -> str | None:
+    """Return the digest of the version with this image, None if the ledger does not know it."""
+    version = version_with(tx, app, image)
+    found = None if version is None else read_target(tx, app, version)
+    return None if found is None else found.digest
 
 
 def _options(rules: Iterable[Rule], app: str, channel: str) -> Channel:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.listing import running_in
+from receiver.edgegap.in_time import LATE, in_time, running_of
 from receiver.edgegap.plans import Rejected, plan_update
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.sent_settings import Difference, changes
@@ -27,12 +28,15 @@ from receiver.ledger.views import App, Approval, Digest, HeldBack, Repository, T
 from receiver.logs import log_operation
 from receiver.rules.channel_order import is_ordered, unmet, why_not
 from receiver.signing import Approvable
-from receiver.upkeep.channels import promotion, rule_to_move
+from receiver.upkeep.channels import digest_of, promotion, rollback, rule_to_move
 from receiver.upkeep.operations import Asker
 
-PATIENCE_SECONDS = 5.0  # with Edgegap, for a page that must open in any case
-FRESH_SECONDS = 30.0  # of what Edgegap returned for that page
+FRESH_SECONDS = 30.0  # of what Edgegap returned for the page of an approval
 NOT_READ = "Edgegap did not return the channel, so it is not known which settings change"
+NOT_IN_TIME = (
+    f"{LATE}, so it is not known which settings change. Look again, or move the channel all the "
+    "same: it is moved once Edgegap answers"
+)
 SHOWN_ANYWAY = frozenset({"image", "docker_image", "docker_tag"})
 
 
@@ -78,6 +82,22 @@ def proposed_move(tx: Tx, move: Approvable) -> ProposedMove:
     )
 
 
+def facts_of(move: ProposedMove) -> list[tuple[str, str]]:
+    """Return what a move changes in words, each with its name: for a question before it is made."""
+    has = f"{move.from_repository}:{move.from_tag}" if move.from_tag else "nothing yet"
+    trial = {True: "passed", False: "failed", None: "it was not tried"}[move.passed]
+    running = f"{move.running} deployment{'' if move.running == 1 else 's'} of the channel"
+    return [
+        ("has", has),
+        ("gets", f"{move.repository}:{move.tag}"),
+        ("digest", move.digest or "not known"),
+        ("trial", trial),
+        ("running", "not known" if move.running is None else running),
+        *(("changes", f"{one.name}: {one.a} → {one.b}") for one in move.differences),
+        *(("note", note) for note in move.notes),
+    ]
+
+
 class Asked(msgspec.Struct, frozen=True):
     """What a person is asked to approve.
 
@@ -92,6 +112,13 @@ class Asked(msgspec.Struct, frozen=True):
     held_back: tuple[HeldBack, ...] = ()
 
 
+class Look(msgspec.Struct, frozen=True):
+    """A channel at Edgegap: its response, None if it came too late, and its running deployments."""
+
+    answer: Answer | None
+    running: int | None
+
+
 class MoveReader:
     """Reads what moves would change: from the ledger, and from the channel at Edgegap."""
 
@@ -99,23 +126,37 @@ class MoveReader:
         self._ledger = ledger
         self._current = current
         self._client = client
-        self._looks: dict[tuple[str, str], tuple[float, asyncio.Task[Answer]]] = {}
+        self._looks: dict[tuple[str, str], tuple[float, asyncio.Task[Look]]] = {}
 
     async def promotion(
         self, channel: tuple[str, str], *, to: str | None, from_channel: str | None
     ) -> ProposedMove:
         """Return what a promotion would change; raises ChannelNotMoved if it cannot be done."""
         rules = self._current.settings.rules
+        return await self._proposed(
+            lambda tx: promotion(tx, rules, *channel, to=to, from_channel=from_channel)
+        )
+
+    async def rollback(self, channel: tuple[str, str], to: str | None) -> ProposedMove:
+        """Return what a rollback would change; raises ChannelNotMoved if it cannot be done."""
+        rules = self._current.settings.rules
+
+        def find(tx: Tx) -> Approvable:
+            move = rollback(tx, rules, *channel, to)
+            return replace(move, digest=move.digest or digest_of(tx, move.app, move.image))
+
+        return await self._proposed(find)
+
+    async def _proposed(self, find: Callable[[Tx], Approvable]) -> ProposedMove:
+        rules = self._current.settings.rules
 
         def read(tx: Tx) -> tuple[Approvable, str, ProposedMove]:
-            move = promotion(tx, rules, *channel, to=to, from_channel=from_channel)
-            return move, rule_to_move(tx, rules, *channel, move.image), proposed_move(tx, move)
+            move = find(tx)
+            rule = rule_to_move(tx, rules, move.app, move.channel, move.image)
+            return move, rule, proposed_move(tx, move)
 
         move, rule, proposed = await self._ledger.read(read)
-        look = await self._client.look(*channel)
-        proposed = await self._with_changes(proposed, move, rule, look)
-        running = running_in(await self._client.deployments(*channel))
-        return replace(proposed, running=running)
+        return await self._with_changes(proposed, move, rule, await self._look(move))
 
     async def asked(self, move: Approvable) -> Asked:
         """Return what approving this move would do."""
@@ -133,47 +174,58 @@ class MoveReader:
         asked, rule = await self._ledger.read(read)
         if rule is None or asked.approval is not None:
             return asked
-        proposed = asked.move
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                look = await self._recent_look(move.app, move.channel)
-                proposed = await self._with_changes(proposed, move, rule, look)
-        except TimeoutError:
-            proposed = replace(proposed, notes=(NOT_READ,))
-        return replace(asked, move=proposed)
+        look = await self._recent_look(move)
+        return replace(asked, move=await self._with_changes(asked.move, move, rule, look))
 
-    async def _recent_look(self, app: str, channel: str) -> Answer:
+    async def _look(self, move: Approvable) -> Look:
+        app, channel = move.app, move.channel
+        answer, running = await asyncio.gather(
+            in_time(self._client.look(app, channel)), running_of(self._client, app, [channel])
+        )
+        return Look(answer, running[channel])
+
+    async def _recent_look(self, move: Approvable) -> Look:
         """Return the channel at Edgegap, asked at most once in some seconds.
 
-        The page of an approval is open to chat programs, each of which reads it for a preview. The
-        request goes on if this is cancelled.
+        The page of an approval is open to chat programs, each of which reads it for a preview. What
+        was not returned is asked for again.
         """
-        now, known = time.monotonic(), self._looks.get((app, channel))
-        if known is None or now - known[0] >= FRESH_SECONDS:
-            known = now, asyncio.create_task(self._client.look(app, channel))
-            self._looks[app, channel] = known
+        place, now = (move.app, move.channel), time.monotonic()
+        known = self._looks.get(place)
+        if known is None or now - known[0] >= FRESH_SECONDS or _has_failed(known[1]):
+            known = now, asyncio.create_task(self._look(move))
+            self._looks[place] = known
         return await asyncio.shield(known[1])
 
     async def _with_changes(
-        self, proposed: ProposedMove, move: Approvable, rule: str, look: Answer
+        self, proposed: ProposedMove, move: Approvable, rule: str, look: Look
     ) -> ProposedMove:
         """Add what the move changes: by the plan of the attempt that makes it."""
-        settings = self._current.settings
-        by = settings.rule_named(rule)
-        if by is None or look.says(HTTPStatus.NOT_FOUND):
+        settings, there = self._current.settings, look.answer
+        by, proposed = settings.rule_named(rule), replace(proposed, running=look.running)
+        if there is None:
+            return replace(proposed, notes=(NOT_IN_TIME,))
+        if by is None or there.says(HTTPStatus.NOT_FOUND):
             return proposed  # it will be parked, or the channel is created
-        if not look.ok or look.body is None:
+        if not there.ok or there.body is None:
             return replace(proposed, notes=(NOT_READ,))
         wanted = by.wanted(move.app, move.channel, move.image, settings.edgegap_token)
-        plan = plan_update(wanted, look.body, resend=True)
+        plan = plan_update(wanted, there.body, resend=True)
         if isinstance(plan, Rejected):
             why = f"the move would be parked: {plan.sentence}"
             return replace(proposed, notes=(why, *plan.notes))
         sent = await self._ledger.read(lambda tx: sent_to(tx, move.app, move.channel))
         known, keys = None if sent is None else sent.settings, settings.secret_keys
-        found = changes(plan.body, look.body, keys, known=known, profiles=by.pull_profiles)
+        found = changes(plan.body, there.body, keys, known=known, profiles=by.pull_profiles)
         changed = tuple(one for one in found if one.name not in SHOWN_ANYWAY)
         return replace(proposed, differences=changed, notes=plan.notes)
+
+
+def _has_failed(look: asyncio.Task[Look]) -> bool:
+    if not look.done():
+        return False
+    there = look.result().answer
+    return there is None or not (there.ok or there.says(HTTPStatus.NOT_FOUND))
 
 
 class Approved(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from receiver.edgegap.client import EdgegapClient
-from receiver.edgegap.listing import running_in
+from receiver.edgegap.in_time import LATE, in_time, running_of
 from receiver.edgegap.sent_settings import (
     Difference,
     Seen,
@@ -25,8 +25,6 @@ from receiver.ledger.views import App, VersionName, described
 from receiver.pipeline.retry import summary_of
 from receiver.secret import Secret
 from receiver.timestamps import Time, format_time
-
-COUNTING_SECONDS = 2.0  # with Edgegap: what differs is in the ledger, and must be shown in any case
 
 SentAt = Annotated[
     Time | None,
@@ -87,13 +85,14 @@ class VersionReader(msgspec.Struct, frozen=True):
 
     async def diff(self, app: str, a: str, b: str) -> VersionDiff:
         """Compare two versions; raises VersionUnknown or VersionUnreadable."""
-        (one, one_at), (other, other_at) = await self._read(app, a), await self._read(app, b)
+        (one, one_at), (other, other_at), running = await asyncio.gather(
+            self._read(app, a), self._read(app, b), running_of(self.client, app, (a, b))
+        )
         found, unknown = differences(
             Seen(one, one_at is not None), Seen(other, other_at is not None)
         )
-        running = await asyncio.gather(self._running(app, a), self._running(app, b))
-        first = ComparedVersion(a, one.image, one_at, running[0])
-        second = ComparedVersion(b, other.image, other_at, running[1])
+        first = ComparedVersion(a, one.image, one_at, running[a])
+        second = ComparedVersion(b, other.image, other_at, running[b])
         return VersionDiff(app, first, second, found, unknown)
 
     async def export(self, app: str, version: str) -> ExportedSettings:
@@ -102,28 +101,22 @@ class VersionReader(msgspec.Struct, frozen=True):
         title = f"Settings of {app}/{version}, {as_of(at)}"
         return ExportedSettings(app, version, at, settings_toml(settings, title))
 
-    async def _running(self, app: str, version: str) -> int | None:
-        try:
-            async with asyncio.timeout(COUNTING_SECONDS):
-                return running_in(await self.client.deployments(app, version))
-        except TimeoutError:
-            return None
-
     async def _read(self, app: str, version: str) -> tuple[SentSettings, Time | None]:
         sent = await self.ledger.read(partial(sent_to, app=app, version=version))
         if sent is not None:
             return sent.settings, Time(sent.at)
-        look = await self.client.look(app, version)
-        if look.ok and look.body is not None:
+        look = await in_time(self.client.look(app, version))
+        if look is not None and look.ok and look.body is not None:
             return shown_settings(look.body, self.keys), None
-        if look.says(HTTPStatus.NOT_FOUND):
+        if look is not None and look.says(HTTPStatus.NOT_FOUND):
             raise VersionUnknown(
                 f"the app {app} has no version {version} at Edgegap, and this receiver has not "
                 f"created one; `receiver deliveries --app {app}` lists its own"
             )
+        why = LATE if look is None else f"Edgegap did not return them ({summary_of(look)})"
         raise VersionUnreadable(
-            f"the ledger does not have the settings of {app}/{version}, and Edgegap did not return "
-            f"them ({summary_of(look)}). Try again later; `receiver doctor` checks the token."
+            f"the ledger does not have the settings of {app}/{version}, and {why}. Try again "
+            "later; `receiver doctor` checks the token."
         )
 
 

@@ -226,6 +226,11 @@ class Revoked(msgspec.Struct, frozen=True):
     revoked: Annotated[bool, described("False if the token was revoked before.")]
 
 
+ShownTag = Annotated[
+    Text | None, described("Refuse the move if the channel would get another tag than this.")
+]
+
+
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The channel to roll back."""
 
@@ -238,6 +243,7 @@ class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "image."
         ),
     ] = None
+    tag: ShownTag = None
 
 
 class PromoteRequest(
@@ -258,13 +264,19 @@ class PromoteRequest(
     from_channel: Annotated[
         Text | None, described("The channel of the app whose image the channel gets.")
     ] = None
-    tag: Annotated[
-        Text | None, described("Refuse the move if the channel would get another tag than this.")
-    ] = None
+    tag: ShownTag = None
     digest: Annotated[
         DigestName | None,
         described("Refuse the move if the tag has another digest than this by now."),
     ] = None
+
+
+class RollbackQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rollback to show."""
+
+    app: Annotated[Text, described("The app of the channel.", "my-game")]
+    channel: Annotated[Text, described("The channel.", "prod")]
+    to: Annotated[OptionalText, described("As for the rollback.")] = UNSET
 
 
 class PromotionQuery(

@@ -1,6 +1,6 @@
 """The API's operations on channels, and on trials, which the moves of channels may need."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +26,7 @@ from receiver.web.bodies import (
     QueuedTrial,
     Released,
     ReleaseRequest,
+    RollbackQuery,
     RollbackRequest,
     TrialRequest,
 )
@@ -43,6 +44,11 @@ NOT_PROMOTED = fails(
     ProblemCode.CHANNEL_NOT_CHANGED,
     why="There is no such version or channel to copy, or no rule has this channel.",
 )
+NOT_ROLLED_BACK = fails(
+    ProblemCode.CHANNEL_NOT_CHANGED,
+    why="The channel has no previous image, or no rule has it.",
+)
+CHANGES = returns(ProposedMove, "Images, digest, trial, settings, and what is running now.")
 
 
 @api(
@@ -59,19 +65,13 @@ async def list_channels(service: Service, _: Request, query: ChannelsQuery) -> R
     return json_response(ChannelList(tuple(found)))
 
 
-@api(
-    "POST /api/rollback", Group.CHANNELS, MOVED,
-    fails(
-        ProblemCode.CHANNEL_NOT_CHANGED,
-        why="The channel has no previous image, or no rule has it.",
-    ),
-)  # fmt: skip
+@api("POST /api/rollback", Group.CHANNELS, MOVED, NOT_ROLLED_BACK)
 async def roll_back_channel(service: Service, request: Request, body: RollbackRequest) -> Response:
     """Roll back a channel and hold it."""
     rules, channel, source = service.settings.rules, (body.app, body.channel), source_of(request)
 
     def move(tx: Tx) -> RecordedDelivery:
-        return rollback_channel(tx, rules, *channel, body.to, source=source)
+        return rollback_channel(tx, rules, *channel, body.to, source=source, tag=body.tag)
 
     return await _moved(service, move, ByHand.ROLLBACK, channel, source)
 
@@ -133,18 +133,25 @@ async def release_channel(service: Service, request: Request, body: ReleaseReque
     return json_response(Released(sentence))
 
 
-@api(
-    "GET /api/promotion", Group.CHANNELS,
-    returns(ProposedMove, "Images, digest, trial, and what is running now."), NOT_PROMOTED,
-)  # fmt: skip
+@api("GET /api/promotion", Group.CHANNELS, CHANGES, NOT_PROMOTED)
 async def show_promotion(service: Service, _: Request, query: PromotionQuery) -> Response:
     """Show what a promotion would change."""
     channel, to, other = (query.app, query.channel), given(query.to), given(query.from_channel)
+    return await _proposed(service.moves.promotion(channel, to=to, from_channel=other))
+
+
+@api("GET /api/rollback", Group.CHANNELS, CHANGES, NOT_ROLLED_BACK)
+async def show_rollback(service: Service, _: Request, query: RollbackQuery) -> Response:
+    """Show what a rollback would change."""
+    channel = query.app, query.channel
+    return await _proposed(service.moves.rollback(channel, given(query.to)))
+
+
+async def _proposed(move: Awaitable[ProposedMove]) -> Response:
     try:
-        found = await service.moves.promotion(channel, to=to, from_channel=other)
+        return json_response(await move)
     except ChannelNotMoved as error:
         return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
-    return json_response(found)
 
 
 @api(

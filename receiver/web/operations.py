@@ -44,6 +44,7 @@ def operations(hooks: Hooks) -> list[Operation]:
         channels.promote_channel,
         channels.release_channel,
         channels.show_promotion,
+        channels.show_rollback,
         channels.try_version,
         versions.get_versions,
         versions.diff_versions,

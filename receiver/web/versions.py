@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.edgegap.fields import flag
+from receiver.edgegap.in_time import LATE, in_time
 from receiver.edgegap.listing import partly_listed
 from receiver.edgegap.responses import Body
 from receiver.images import ImageReference
@@ -104,7 +106,11 @@ class VersionLists:
         await asyncio.gather(*asking, return_exceptions=True)
 
     async def fresh(self, service: Service, app: str) -> VersionList:
-        """Return the current list; waits for Edgegap if the cached one is old."""
+        """Return the current list; waits for Edgegap if the cached one is old, within its limit."""
+        late = f"{LATE}: this is the list as it was last read. It is being read again."
+        return await in_time(self._fresh(service, app)) or replace(self.known(app), problem=late)
+
+    async def _fresh(self, service: Service, app: str) -> VersionList:
         for _ in range(2):  # the first may have begun before our last change
             if (task := self._refresh(service, app)) is not None:
                 await asyncio.shield(task)

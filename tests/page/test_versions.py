@@ -149,9 +149,12 @@ def test_what_cannot_be_compared_is_answered_with_a_page(
     assert words in person.read(f"/versions/diff?{query}", 404).text
 
 
-def test_a_version_that_edgegap_does_not_return_now_is_answered_502(
+def test_a_version_that_edgegap_does_not_return_now_can_be_asked_for_again(
     person: Visitor, sandbox: EdgegapSandbox
 ) -> None:
     sandbox.misbehave(Fault("status", method="GET", status=503, times=None, message="away"))
 
-    assert "cannot be read now" in person.read(f"/versions/diff?app={APP}&a=1&b=2", 502).text
+    shown = person.read(f"/versions/diff?app={APP}&a=1&b=2")
+
+    assert "Edgegap did not return them (HTTP 503: away)" in shown.text
+    assert f"/versions/diff?app={APP}&a=1&b=2" in shown.links()

@@ -105,8 +105,10 @@ async def show_diff(service: Service, request: Request, session: Session) -> Res
     except VersionUnknown as error:
         return failure(request, HTTPStatus.NOT_FOUND, "A version does not exist.", str(error))
     except VersionUnreadable as error:
-        return failure(request, HTTPStatus.BAD_GATEWAY, "A version cannot be read now.", str(error))
-    return answer_page(request, session, "diff.html", found=found)
+        return answer_page(
+            request, session, "diff.html", found=None, app=app, a=a, b=b, why=str(error)
+        )
+    return answer_page(request, session, "diff.html", found=found, app=app, a=a, b=b)
 
 
 class Board(msgspec.Struct, frozen=True):
