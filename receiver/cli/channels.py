@@ -16,10 +16,13 @@ from receiver.cli.client import (
     perform,
 )
 from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors, json_text
-from receiver.cli.versions import READING_SECONDS, is_terminal
+from receiver.cli.versions import is_terminal
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from receiver.config.settings import Settings
     from receiver.ledger.views import Channel
     from receiver.upkeep.promotion import ProposedMove
     from receiver.web.bodies import QueuedMove
@@ -53,18 +56,24 @@ def channels(app: str | None, as_json: bool) -> None:
 @click.option(
     "--to", metavar="VERSION", help="Use the image of this version, or REPOSITORY:TAG, instead."
 )
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @handle_errors
-def rollback(app: str, channel: str, to: str | None, as_json: bool) -> None:
+def rollback(app: str, channel: str, to: str | None, *, yes: bool, as_json: bool) -> None:
     """Move CHANNEL of APP back to its previous image, or to the image of another version.
+
+    What changes is shown before. On a terminal it asks first.
 
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version than the version it was rolled back from.
     """
     from receiver.web.bodies import QueuedMove, RollbackRequest
 
-    asked = RollbackRequest(app, channel, to)
-    _show(perform(lenient_settings(KEY), "/api/rollback", QueuedMove, asked), as_json=as_json)
+    settings, tag = lenient_settings(KEY), None
+    if not as_json:
+        tag = _shown(settings, "rollback", {"app": app, "channel": channel, "to": to}, yes=yes).tag
+    asked = RollbackRequest(app, channel, to, tag)
+    _show(perform(settings, "/api/rollback", QueuedMove, asked), as_json=as_json)
 
 
 @click.command()
@@ -125,7 +134,6 @@ def promote(
     The channel is then held: nothing moves it until `receiver release`, or until a push of a higher
     version.
     """
-    from receiver.upkeep.promotion import ProposedMove
     from receiver.web.bodies import PromoteRequest, QueuedMove
 
     if other is not None and to is not None:
@@ -134,33 +142,25 @@ def promote(
     tag = digest = None
     if not as_json:
         named = {"app": app, "channel": channel, "to": to, "from": other}
-        query = urlencode({name: value for name, value in named.items() if value is not None})
-        move = ask_receiver(
-            settings, "GET", f"/api/promotion?{query}", ProposedMove,
-            begin=True, seconds=READING_SECONDS,
-        )  # fmt: skip
+        move = _shown(settings, "promotion", named, yes=yes)
         tag, digest = move.tag, move.digest
-        click.echo("\n".join(_move_lines(move)), err=True)
-        if not yes and is_terminal():
-            question = f"Move {app}/{channel} to {tag}? Players get it from their next match on."
-            if not click.confirm(question, err=True):
-                raise CommandError("nothing was moved", NOT_DONE)
     asked = PromoteRequest(app, channel, to, other, tag, digest)
     _show(perform(settings, "/api/promote", QueuedMove, asked), as_json=as_json)
 
 
-def _move_lines(move: ProposedMove) -> list[str]:
-    has = f"{move.from_repository}:{move.from_tag}" if move.from_tag else "nothing yet"
-    trial = {True: "passed", False: "failed", None: "it was not tried"}[move.passed]
-    many = "" if move.running == 1 else "s"
-    running = f"{move.running} deployment{many} of the channel"
-    return [
-        f"{move.app}/{move.channel}",
-        f"  has      {has}",
-        f"  gets     {move.repository}:{move.tag}",
-        f"  digest   {move.digest or 'not known'}",
-        f"  trial    {trial}",
-        f"  running  {'not known' if move.running is None else running}",
-        *(f"  changes  {one.name}: {one.a} → {one.b}" for one in move.differences),
-        *(f"  note     {note}" for note in move.notes),
-    ]
+def _shown(
+    settings: Settings, what: str, named: Mapping[str, str | None], *, yes: bool
+) -> ProposedMove:
+    """Print what a move changes; on a terminal, ask whether to make it unless `yes`."""
+    from receiver.upkeep.promotion import ProposedMove, facts_of
+
+    query = urlencode({name: value for name, value in named.items() if value is not None})
+    move = ask_receiver(settings, "GET", f"/api/{what}?{query}", ProposedMove, begin=True)
+    click.echo(f"{move.app}/{move.channel}", err=True)
+    for name, fact in facts_of(move):
+        click.echo(f"  {name:<7}  {fact}", err=True)
+    if not yes and is_terminal():
+        question = f"Move {move.app}/{move.channel} to {move.tag}? Players get it from their next"
+        if not click.confirm(f"{question} match on.", err=True):
+            raise CommandError("nothing was moved", NOT_DONE)
+    return move

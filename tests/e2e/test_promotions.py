@@ -158,6 +158,57 @@ def test_what_a_move_changes_is_shown_before_it(
     assert sandbox.versions[APP, "prod"]["max_duration"] == 5
 
 
+def test_each_question_before_a_move_says_what_changes_and_what_runs(
+    here: ReceiverHere,
+    commands: Commands,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`Move …` and `receiver rollback` named neither; `Promote …` did."""
+    reloaded(here, settings_of(CONFIG, 60, "canary-1"))
+    digest = pushed(here, "1.0")["staging"]["digest"]
+    pushed(here, "1.1")
+    reloaded(here, settings_of(CONFIG, 5, "canary-2"))
+    sandbox.deployments.run(APP, "staging")
+    monkeypatch.setattr(channels, "is_terminal", lambda: True)
+    facts = [
+        ("has", f"{REPOSITORY}:1.1"),
+        ("gets", f"{REPOSITORY}:1.0"),
+        ("digest", digest),
+        ("trial", "it was not tried"),
+        ("running", "1 deployment of the channel"),
+        ("changes", "max_duration: 60 → 5"),
+        ("changes", "variable DB: a value → another value"),
+    ]
+
+    with visitor(here) as one:
+        form = one.read("/channels").form("/do/move", channel="staging")
+        asked = one.post("/do/move", data=form)
+    done = commands.run("rollback", APP, "staging", given="n\n")
+
+    lines = [line.split(maxsplit=1) for line in done.stderr.splitlines()[1:-2]]
+    assert lines == [[name, fact] for name, fact in facts]
+    assert "Move my-game/staging to 1.0?" in done.stderr
+    assert (done.exit_code, "nothing was moved" in done.stderr) == (1, True)
+    assert all(f"<li><bdi>{name.capitalize()}: {fact}" in asked.text for name, fact in facts)
+    assert "Roll back staging of my-game from 1.1 to 1.0?" in asked.text
+    assert "canary" not in asked.text + done.output
+
+
+def test_a_question_says_why_a_channel_cannot_be_moved(here: ReceiverHere) -> None:
+    pushed(here, "1.0")
+    tried = CHANNELS.replace('tags = "never-*"', 'needs = ["trial"]')
+    trial = '\n[rule.trial]\nat = "45.5,-73.6"\n'
+    reloaded(here, CONFIG.replace(CHANNELS, trial + tried))
+
+    with visitor(here) as one:
+        form = one.read("/channels").form("/promote", channel="prod")
+        csrf = one.read("/").form("/logout")["csrf"]
+        asked = one.post("/do/move", data={**form, "csrf": csrf, "to": "1.0"})
+
+    assert "It cannot be moved: my-game/prod takes only what passed a trial" in asked.text
+
+
 def test_a_person_who_approves_sees_what_the_move_changes(
     here: ReceiverHere,
     commands: Commands,
@@ -186,7 +237,8 @@ def test_a_person_who_approves_sees_what_the_move_changes(
     with ThreadPoolExecutor() as previews:
         (shown, *others) = previews.map(lambda _: httpx.get(here.url + link, trust_env=False), "ab")
     assert [one.text for one in others] == [shown.text]
-    assert [one.path for one in sandbox.calls[before:]] == ["/v1/app/my-game/version/staging"]
+    paths = sorted(one.path for one in sandbox.calls[before:])
+    assert paths == ["/v1/app/my-game/version/staging", "/v1/deployments"]
     monkeypatch.setattr(promotion, "FRESH_SECONDS", 0.0)
     sandbox.misbehave(Fault("status", path_contains="/version/staging", status=503, times=None))
     blind = httpx.get(here.url + link, trust_env=False)

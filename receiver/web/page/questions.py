@@ -26,6 +26,7 @@ from receiver.rules.rule import Rule
 from receiver.service import Service
 from receiver.upkeep import operations
 from receiver.upkeep.channels import ChannelNotMoved, image_named, promote, rollback_channel
+from receiver.upkeep.promotion import facts_of
 
 NOTHING = "nothing"
 Form = dict[str, str]
@@ -129,7 +130,20 @@ async def before_move(service: Service, form: Form) -> str:
     if move is None:
         return ""
     form.update(to=exactly(move.image), tag=move.image.tag, has=move.has)
-    return _moving(app, channel, move)
+    return "\n".join([_moving(app, channel, move), *await _changed(service, (app, channel), move)])
+
+
+async def _changed(service: Service, channel: tuple[str, str], move: Move) -> list[str]:
+    """Return what a move changes, or why it cannot be made."""
+    to = exactly(move.image)
+    try:
+        if move.action is ByHand.PROMOTE:
+            proposed = await service.moves.promotion(channel, to=to, from_channel=None)
+        else:
+            proposed = await service.moves.rollback(channel, None if move.previous else to)
+    except ChannelNotMoved as error:
+        return [f"It cannot be moved: {error}."]
+    return [f"{name.capitalize()}: {fact}" for name, fact in facts_of(proposed)]
 
 
 async def before_release(service: Service, form: Form) -> str:
