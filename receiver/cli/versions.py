@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 import click
-import msgspec
 
 from receiver.cli.client import (
     KEY,
@@ -25,8 +24,10 @@ from receiver.cli.output import (
     STILL_WAITING,
     USAGE,
     CommandError,
+    colored,
     handle_errors,
     json_text,
+    print_rows,
 )
 from receiver.config.variables import NEEDED
 from receiver.reasons import Outcome, State
@@ -119,7 +120,7 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     Never deletes the newest version, a version of a channel, a pinned version, an older tag that
     was pushed manually, or a version with running deployments. On a terminal it asks first.
     """
-    from receiver.pipeline.prune import keep_count
+    from receiver.pipeline.prune import before_deletion, keep_count
     from receiver.web.bodies import PruneRequest, PruneResult
 
     settings = configured(NEEDED)
@@ -128,26 +129,51 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
         raise CommandError(
             f"no rule of the app {app} has `keep`; add it, for instance keep = 10", USAGE
         )
-    found = ask_receiver(settings, "POST", PATH, PruneResult, PruneRequest(app, dry_run=True))
-    names = [one.version for one in found.prunable]
-    if names and not dry_run:
-        if not yes and is_terminal():
-            question = f"Delete {', '.join(names)} of {app} at Edgegap?"
-            if not click.confirm(question, err=True):
-                raise CommandError("nothing was deleted", NOT_DONE)
-        asked = PruneRequest(app, versions=names, source="command")  # even if more could go by now
-        done = ask_receiver(settings, "POST", PATH, PruneResult, asked, seconds=PRUNING_SECONDS)
-        found = msgspec.structs.replace(found, results=done.results)
+    if dry_run:
+        found = ask_receiver(settings, "POST", PATH, PruneResult, PruneRequest(app, dry_run=True))
+    else:
+        names = _confirmed(settings, app) if is_terminal() and not yes else None
+        asked = PruneRequest(app, versions=names, source="command")
+        found = ask_receiver(settings, "POST", PATH, PruneResult, asked, seconds=PRUNING_SECONDS)
     if as_json:
         click.echo(json_text(found))
         return
-    for one in found.prunable if dry_run else ():
-        click.echo(f"would delete  {app}/{one.version}: {one.why}, unless it is deployed")
-    for result in found.results:
-        word = "deleted" if result.deleted else "kept   "
-        click.echo(f"{word}  {app}/{result.version}: {result.why}")
-    if not names:
+    rows = [
+        (
+            colored("would keep", "waiting") if one.running else "would delete",
+            f"{app}/{one.version}",
+            f"{one.why}; {before_deletion(one.running)}",
+        )
+        for one in found.prunable
+        if dry_run
+    ]
+    rows += [
+        (
+            colored("deleted", "done") if result.deleted else colored("kept", "waiting"),
+            f"{app}/{result.version}",
+            result.why,
+        )
+        for result in found.results
+    ]
+    print_rows(("RESULT", "VERSION", "WHY"), rows)
+    if not rows:
         click.echo(f"{app} has no versions to delete.")
+
+
+def _confirmed(settings: Settings, app: str) -> list[str]:
+    """Return the versions to delete, once the user has agreed; even if more could go by now."""
+    from receiver.pipeline.prune import before_deletion
+    from receiver.web.bodies import PruneRequest, PruneResult
+
+    asked = PruneRequest(app, dry_run=True)
+    found = ask_receiver(settings, "POST", PATH, PruneResult, asked).prunable
+    names = [one.version for one in found]
+    for one in found:
+        click.echo(f"  {one.version}: {before_deletion(one.running)}", err=True)
+    question = f"Delete {', '.join(names)} of {app} at Edgegap?"
+    if names and not click.confirm(question, err=True):
+        raise CommandError("nothing was deleted", NOT_DONE)
+    return names
 
 
 def is_terminal() -> bool:

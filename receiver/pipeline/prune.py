@@ -7,6 +7,7 @@ and if Edgegap refuses to delete it (a matchmaker may use it).
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 
 from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
+from receiver.edgegap.in_time import LIMIT_SECONDS, in_time
 from receiver.edgegap.listing import running_in
 from receiver.edgegap.plans import same_image
 from receiver.edgegap.responses import Answer, version_path
@@ -66,6 +68,7 @@ REFUSALS = frozenset({400, 401, 403, 409, 422, 424, 429})  # after these nothing
 FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be deleted
 
 FIRST_EXAMINED, MOST_EXAMINED = 128, 2048  # versions at each end, for a page
+COUNTED_AT_ONCE = 4
 MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
 
 log = get_logger()
@@ -217,6 +220,44 @@ async def prune(
     return results
 
 
+def running_in_words(count: int) -> str:
+    """Return how many deployments of a version are running."""
+    if count == 1:
+        return "1 deployment of it is running"
+    return f"{count} deployments of it are running" if count else "no deployment of it is running"
+
+
+async def count_running(
+    ledger: Ledger, client: EdgegapClient, app: str, versions: Sequence[str]
+) -> dict[str, int | None]:
+    """Return how many deployments of each version are running, None if that is not known in time.
+
+    Edgegap is not asked while a gate is closed, and no more after a 429.
+    """
+    counts: dict[str, int | None] = dict.fromkeys(versions)
+
+    async def count(version: str) -> None:
+        answer = await respected(ledger, await client.deployments(app, version))
+        counts[version] = running_in(answer)
+
+    async def count_all() -> None:
+        await _check_gates(ledger)
+        for first in range(0, len(versions), COUNTED_AT_ONCE):
+            await asyncio.gather(*map(count, versions[first : first + COUNTED_AT_ONCE]))
+
+    with suppress(RetryLater):
+        await in_time(count_all())
+    return counts
+
+
+def before_deletion(running: int | None) -> str:
+    """Return how many deployments of a version are running, and what that means for a deletion."""
+    if running is None:
+        said = f"Edgegap did not say within {LIMIT_SECONDS:g} seconds"
+        return f"{said} how many deployments of it are running; it is kept unless none are"
+    return running_in_words(running) + (", so it is kept" if running else "")
+
+
 def log_pruned(app: str, results: Sequence[Pruned], *, source: str) -> None:
     """Log that a person had old versions deleted."""
     deleted = [one.version for one in results if one.deleted]
@@ -295,9 +336,7 @@ class _Deleting:
         if count is None:
             why = f"it is not certain whether anything of it runs: {answer.message}"
             return self._result(why, unsure=True)
-        if count == 1:
-            return self._result("1 deployment of it is running")
-        return self._result(f"{count} deployments of it are running") if count else None
+        return self._result(running_in_words(count)) if count else None
 
     def _begin(self, tx: Tx) -> Deletion | Pruned:
         """Decide again, and lock the target."""

@@ -376,6 +376,14 @@ class PrunableVersion(msgspec.Struct, frozen=True):
 
     version: VersionName
     why: Annotated[str, described("Why it may be deleted.", "beyond keep = 10")]
+    running: Annotated[
+        int | None,
+        described(
+            "Its running deployments at Edgegap: it is kept while there are any. Null if that is "
+            "not known in time, without `dry_run`, and for all but the first 50.",
+            0,
+        ),
+    ] = None
 
 
 class PruneResult(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ from receiver.pipeline.prune import (
     Pruned,
     RetentionBusy,
     Scope,
+    count_running,
     keep_count,
     log_pruned,
     outlook,
@@ -482,7 +483,12 @@ async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Re
         return problem(ProblemCode.NO_RETENTION, detail)
     scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
     planned = await plan(service.ledger, service.settings, scope)
-    prunable = tuple(PrunableVersion(one.target.version, one.why) for one in planned)
+    first = [one.target.version for one in planned[:MOST_AT_ONCE]] if body.dry_run else []
+    running = await count_running(service.ledger, service.client, body.app, first)
+    prunable = tuple(
+        PrunableVersion(one.target.version, one.why, running.get(one.target.version))
+        for one in planned
+    )
     results: list[Pruned] = []
     if not body.dry_run:
         try:

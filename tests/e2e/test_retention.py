@@ -17,14 +17,16 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.receiver_here import ReceiverHere, hurried_at, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE, until
+from tests.support.visitor import PAGE, visitor
 
+BEYOND = "beyond keep = 2"
 KEEPING = RULE.replace("preflight", "keep = 2\npreflight")
 MOMENTS = itertools.count(1_780_000_000)
 
 
 @pytest.fixture
 def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
-    with receiver_here(tmp_path, edgegap, config=KEEPING) as receiver:
+    with receiver_here(tmp_path, edgegap, config=KEEPING, environment=PAGE) as receiver:
         receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
         yield receiver
 
@@ -289,7 +291,7 @@ def test_a_pinned_one_and_one_a_channel_holds_stay(
     assert set(versions(sandbox)) == {"1.0-final", "1.1", "staging"}
 
 
-def test_a_dry_run_lists_what_would_be_deleted_and_asks_edgegap_nothing(
+def test_a_dry_run_lists_what_would_be_deleted_and_asks_only_what_runs(
     here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
 ) -> None:
     switch_off(here)
@@ -298,8 +300,8 @@ def test_a_dry_run_lists_what_would_be_deleted_and_asks_edgegap_nothing(
 
     done = beside.run("prune", APP, "--dry-run")
 
-    assert done.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it is deployed\n"
-    assert sandbox.calls == []
+    assert done.stdout == f"would delete  {APP}/1.0  {BEYOND}; no deployment of it is running\n"
+    assert {one.path for one in sandbox.calls} == {"/v1/deployments"}
     assert versions(sandbox) == ["1.0", "1.1", "1.2"]
 
 
@@ -315,8 +317,8 @@ def test_the_command_prints_the_result_for_each(
 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        f"deleted  {APP}/1.0: beyond keep = 2",
-        f"kept     {APP}/1.1: 2 deployments of it are running",
+        f"deleted  {APP}/1.0  beyond keep = 2",
+        f"kept  {APP}/1.1  2 deployments of it are running",
     ]
     assert versions(sandbox) == ["1.1", "1.2", "1.3"]
     answer = beside.json_of("prune", APP, "--json")
@@ -329,6 +331,43 @@ def test_the_command_prints_the_result_for_each(
 def switch_off(receiver: ReceiverHere) -> None:
     """Let the command alone delete."""
     receiver.service.worker._retention.begin = lambda app: None  # type: ignore[method-assign]
+
+
+def test_each_listing_and_question_names_the_running_deployments(
+    here: ReceiverHere,
+    beside: Commands,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They named none; and an Edgegap that hangs holds none of them up."""
+    switch_off(here)
+    make(here, "1.0", "1.1", "1.2", "1.3")
+    sandbox.deployments.run(APP, "1.1")
+    sandbox.deployments.run(APP, "1.1")
+    monkeypatch.setattr("receiver.cli.versions.is_terminal", lambda: True)
+    none, two = "no deployment of it is running", "2 deployments of it are running, so it is kept"
+    unknown = "Edgegap did not say within 3 seconds how many deployments of it are running"
+
+    listed = beside.run("prune", APP, "--dry-run").stdout.splitlines()
+    asked = beside.run("prune", APP, given="n\n").stderr
+    with visitor(here) as one:
+        form = one.read("/versions").form("/do/prune")
+        page = one.post("/do/prune", data=form).text
+        monkeypatch.setattr("receiver.edgegap.in_time.LIMIT_SECONDS", 0.05)
+        sandbox.misbehave(Fault("slow", seconds=3600, times=None))
+        late = one.post("/do/prune", data=form).text
+    blind = beside.run("prune", APP, "--dry-run").stdout.splitlines()
+    sandbox.behave()
+    sandbox.proceed()
+
+    assert listed == [
+        f"would delete  {APP}/1.0  {BEYOND}; {none}",
+        f"would keep  {APP}/1.1  {BEYOND}; {two}",
+    ]
+    assert f"  1.0: {none}\n  1.1: {two}\nDelete 1.0, 1.1 of {APP}" in asked
+    assert f"<li><bdi>1.0: {none}</bdi></li><li><bdi>1.1: {two}</bdi></li>" in page
+    assert f"<li><bdi>1.1: {unknown}; it is kept unless none are</bdi></li>" in late
+    assert [line.count(unknown) for line in blind] == [1, 1]
 
 
 @pytest.mark.parametrize("answer", ["y", "n", ""])
@@ -375,8 +414,8 @@ def test_without_a_server_the_command_deletes_by_itself(
     listed = commands.run("prune", APP, "--dry-run")
     done = commands.run("prune", APP)
 
-    assert listed.stdout == f"would delete  {APP}/1.0: beyond keep = 2, unless it is deployed\n"
-    assert done.stdout == f"deleted  {APP}/1.0: beyond keep = 2\n"
+    assert listed.stdout == f"would delete  {APP}/1.0  {BEYOND}; no deployment of it is running\n"
+    assert done.stdout == f"deleted  {APP}/1.0  {BEYOND}\n"
     assert versions(sandbox) == ["1.1", "1.2"]
 
 

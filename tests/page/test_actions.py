@@ -169,8 +169,11 @@ def test_room_is_made_for_a_push_that_met_the_limit(
 
     shown = person.read(f"/deliveries/{identity}")
     assert "Delete 1.0.0 and replay" in shown.text
-    answer = person.confirm("/do/make-room", shown.form("/do/make-room", delivery=identity))
+    form = shown.form("/do/make-room", delivery=identity)
+    asked = person.post("/do/make-room", data=form)
+    answer = person.confirm("/do/make-room", form)
 
+    assert "<li><bdi>1.0.0: no deployment of it is running</bdi></li>" in asked.text
     assert "Deleted 1.0.0. The push was replayed." in said(person, answer.headers["location"])
     assert receiver.ended(identity)["outcome"] == "created"
     assert (APP, "1.0.0") not in sandbox.versions

@@ -19,7 +19,15 @@ from receiver.ledger.parked import ParkedAlike, parked_by_reason
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.targets import read_target, version_with
 from receiver.ledger.transaction import Tx
-from receiver.pipeline.prune import MOST_AT_ONCE, Scope, keep_count, outlook, plan
+from receiver.pipeline.prune import (
+    MOST_AT_ONCE,
+    Scope,
+    before_deletion,
+    count_running,
+    keep_count,
+    outlook,
+    plan,
+)
 from receiver.reasons import Reason, State
 from receiver.rules.channel_order import ByHand, ChannelState, version_number
 from receiver.rules.rule import Rule
@@ -175,10 +183,16 @@ async def before_pruning(service: Service, form: Form) -> str:
     form["versions"] = " ".join(names)
     if not names:
         return ""
-    return (
+    question = (
         f"Delete {first}{', '.join(names)} of {app} at Edgegap? This cannot be undone. A version "
         "with running deployments is kept."
     )
+    return "\n".join([question, *await _running(service, app, names)])
+
+
+async def _running(service: Service, app: str, versions: Sequence[str]) -> list[str]:
+    counts = await count_running(service.ledger, service.client, app, versions)
+    return [f"{version}: {before_deletion(count)}" for version, count in counts.items()]
 
 
 async def before_making_room(service: Service, form: Form) -> str:
@@ -193,10 +207,11 @@ async def before_making_room(service: Service, form: Form) -> str:
     if not names:
         return ""
     others = f" If it has running deployments: the first of {', '.join(names[1:])} that has none."
-    return (
+    question = (
         f"Delete {names[0]} of {app} at Edgegap, and replay the push?"
         f"{others if names[1:] else ''} A deletion cannot be undone."
     )
+    return "\n".join([question, *await _running(service, app, names)])
 
 
 async def check_limit(service: Service, app: str, identity: str) -> None:
