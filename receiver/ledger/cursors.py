@@ -147,12 +147,18 @@ def count_unheard(tx: Tx, repository: str, pushes: int) -> bool:
     ).first()
     if counted is None:
         return False
-    refused = Verdict.REFUSED.value
-    heard = tx.run(_LAST_WEBHOOK, repository=repository, refused=refused).scalar()
+    heard = last_webhook(tx, repository)
     again = heard is not None and heard > counted.unheard_after
     before = 0 if again else int(counted.unheard)
     tx.run(_COUNT_UNHEARD, repository=repository, count=before + pushes)
     return before < SILENT_AFTER <= before + pushes
+
+
+def last_webhook(tx: Tx, repository: str) -> str | None:
+    """Return the last push that a webhook reported, None if none of the last deliveries is one."""
+    refused = Verdict.REFUSED.value
+    found: str | None = tx.run(_LAST_WEBHOOK, repository=repository, refused=refused).scalar()
+    return found
 
 
 def is_known(tx: Tx, push: Push) -> bool:

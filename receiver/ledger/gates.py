@@ -32,6 +32,8 @@ _ACCEPTED = """UPDATE gates SET closed = false, until = :now, sentence = ''
 _UNPROVEN = "SELECT 1 FROM gates WHERE name = 'token' AND NOT closed AND sentence <> ''"
 _DUE_NOW = """UPDATE registrations SET due_at = :now
  WHERE state = 'waiting' AND waiting_reason = :reason"""
+_FIRST_WAITING = """SELECT min(id) FROM registrations
+ WHERE state = 'waiting' AND waiting_reason = :reason"""
 _REASONS = {BUSY: Reason.EDGEGAP_BUSY, TOKEN: Reason.EDGEGAP_TOKEN_REFUSED}
 ALL = "*"
 
@@ -125,6 +127,13 @@ def open_gate(tx: Tx, name: str) -> bool:
     if opened.rowcount:
         tx.run(_DUE_NOW, reason=_REASONS[name].value, now=tx.now)
     return bool(opened.rowcount)
+
+
+def first_refused(tx: Tx) -> str | None:
+    """Return the oldest registration that waits until the token is accepted."""
+    reason = Reason.EDGEGAP_TOKEN_REFUSED.value
+    found: str | None = tx.run(_FIRST_WAITING, reason=reason).scalar()
+    return found
 
 
 def probe_now(tx: Tx) -> None:

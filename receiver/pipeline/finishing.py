@@ -147,10 +147,11 @@ def apply_side_effects(tx: Tx, settings: Settings, claimed: Claimed, result: Res
         gates.slow_down(tx, result.slow_down_until, result.sentence)
     if result.close_gate and gates.close_token_gate(tx, result.sentence):
         log.error("edgegap_token_refused", sentence=result.sentence)
-        enqueue(tx, settings.notices, NotificationEvent.TOKEN_REFUSED, result.sentence)
+        event, text = NotificationEvent.TOKEN_REFUSED, result.sentence
+        enqueue(tx, settings.notices, event, text, about=claimed.id)
     accepted = any(one.accepted and one.path.startswith(OF_EDGEGAP) for one in result.calls)
     if accepted and gates.is_token_unproven(tx):
-        token_accepted(tx, settings)
+        token_accepted(tx, settings, about=claimed.id)
     moved = claimed.mode is Mode.CHANNEL and result.outcome in CHANGES
     action = action_of(tx, claimed.app, claimed.version, claimed.id) if moved else None
     for event, text in events_of(claimed, result, action):
@@ -185,11 +186,16 @@ def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 
-def token_accepted(tx: Tx, settings: Settings) -> None:
-    """Open the token gate, and notify of it: Edgegap accepts the API token again."""
+def token_accepted(tx: Tx, settings: Settings, *, about: str | None = None) -> None:
+    """Open the token gate, and notify of it: Edgegap accepts the API token again.
+
+    `about` is the registration whose request was accepted; if only the token was tested, the
+    notification is about the first one that waited for it.
+    """
     if gates.open_token_gate(tx):
+        about = about or gates.first_refused(tx)
         text = "Edgegap accepts the API token again. Waiting registrations continue."
-        enqueue(tx, settings.notices, NotificationEvent.RECOVERED, text)
+        enqueue(tx, settings.notices, NotificationEvent.RECOVERED, text, about=about)
 
 
 def _close_parked(tx: Tx, settings: Settings, claimed: Claimed) -> None:

@@ -34,7 +34,7 @@ from receiver.ledger.deletions import (
 )
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.targets import live_targets, moving_targets, oldest_and_newest
+from receiver.ledger.targets import live_targets, moving_targets, oldest_and_newest, read_target
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger, log_operation
 from receiver.notifications.destinations import NotificationEvent, wanting
@@ -440,7 +440,9 @@ async def _end(
             rules = [rule.name for rule in rules_for_app(settings, deletion.app)]
             kind = NotificationEvent.DELETED
             text = f"{deletion.app}/{deletion.version} was deleted: {why}."
-            enqueue(tx, wanting(settings.notices, kind, rules), kind, text)
+            target = read_target(tx, deletion.app, deletion.version)
+            about = None if target is None else target.registration
+            enqueue(tx, wanting(settings.notices, kind, rules), kind, text, about=about)
         return again or []
 
     again = await ledger.write(write)

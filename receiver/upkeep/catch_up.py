@@ -29,6 +29,7 @@ from receiver.ledger.cursors import (
     begin_cursors,
     count_unheard,
     is_known,
+    last_webhook,
     move_cursor,
     note_problem,
     read_cursors,
@@ -109,7 +110,7 @@ def record_missed(
     that was missed while no receiver was running is not the webhook's fault.
     """
     recorded: list[RecordedDelivery] = []
-    unheard: dict[str, list[Push]] = {}
+    unheard: dict[str, dict[str, Push]] = {}
     for push in _by_age(missed):
         if is_known(tx, push):  # checked for each push: a tag may be on two pages
             continue
@@ -121,7 +122,7 @@ def record_missed(
         text = f"{push.repository}:{push.tag} was pushed, and no webhook reported it."
         enqueue(tx, wanting(notices, event, taken_by), event, text, about=new.delivery)
         if up_since is not None and (push.pushed_at or 0) >= up_since:
-            unheard.setdefault(push.repository, []).append(push)
+            unheard.setdefault(push.repository, {})[new.delivery] = push
     silent = {
         repository: sentence
         for repository, pushes in unheard.items()
@@ -134,14 +135,14 @@ def _webhook_is_silent(
     tx: Tx,
     rules: Sequence[Rule],
     repository: str,
-    missed: Sequence[Push],
+    missed: Mapping[str, Push],
     notices: Sequence[Notice],
 ) -> str | None:
-    """Return the fix if these pushes show that no webhook arrives, otherwise None.
+    """Return the fix if these pushes, by delivery, show that no webhook arrives, otherwise None.
 
     The fix is also sent as a notification. All tags of one image are one push.
     """
-    pushes = {push.digest or push.tag for push in missed}
+    pushes = {push.digest or push.tag for push in missed.values()}
     if not count_unheard(tx, repository, len(pushes)):
         return None
     sentence = (
@@ -151,7 +152,8 @@ def _webhook_is_silent(
     )
     own = [rule.name for rule in rules if rule.repository == repository]
     event = NotificationEvent.WEBHOOK_SILENT
-    enqueue(tx, wanting(notices, event, own), event, sentence)
+    about = last_webhook(tx, repository) or max(missed)
+    enqueue(tx, wanting(notices, event, own), event, sentence, about=about)
     return sentence
 
 

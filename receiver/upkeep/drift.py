@@ -105,7 +105,7 @@ def _judge(
     able = rules_moving(settings.rules, app, name, repository)
     rule = rule_to_repeat(tx, able, state.registration)
     if look.body is not None and state.tag and same_image(look.body, image):
-        _note_same(tx, settings, place, rule, look.body)
+        _note_same(tx, settings, place, state, rule=rule, body=look.body)
         return False
     if shown is not None and is_coming(tx, app, shown):
         return False
@@ -134,7 +134,8 @@ def _judge(
         text = f"{app}/{name} has {there} at Edgegap{f', not {image}' if state.tag else ''}: "
         text += f"{why}. {'It is moved back.' if restored else back}"
         of_rule = None if rule is None else rule.name
-        enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
+        event, about = NotificationEvent.DRIFTED, state.registration or None
+        enqueue(tx, settings.notices, event, text, rule=of_rule, about=about)
     if rule is None or not restored:
         return False
     sentence = f"Edgegap has {there} in {app}/{name}: {why}. It is moved back to {image}."
@@ -143,7 +144,13 @@ def _judge(
 
 
 def _note_same(
-    tx: Tx, settings: Settings, place: tuple[str, str], rule: Rule | None, body: Body
+    tx: Tx,
+    settings: Settings,
+    place: tuple[str, str],
+    state: ChannelState,
+    *,
+    rule: Rule | None,
+    body: Body,
 ) -> None:
     """Note that the channel has its image; notify if it is disabled and should not be."""
     app, name = place
@@ -152,7 +159,8 @@ def _note_same(
     if note_compared(tx, app, name, DISABLED if off else ""):
         log.warning("channel_disabled", app=app, channel=name)
         text, of_rule = disabled_sentence(app, name), None if rule is None else rule.name
-        enqueue(tx, settings.notices, NotificationEvent.DRIFTED, text, rule=of_rule)
+        event, about = NotificationEvent.DRIFTED, state.registration or None
+        enqueue(tx, settings.notices, event, text, rule=of_rule, about=about)
 
 
 def _adopted(

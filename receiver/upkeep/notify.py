@@ -68,33 +68,36 @@ class NotificationSender:
         return True
 
     async def _text(self, pending: OutboxEntry) -> str:
-        """Return the text to send, with the link to what it is about, or to approve it."""
+        """Return the text to send, with the delivery that it is about, and how to approve it."""
         about, settings = pending.about, self._current.settings
-        if about is None:
-            page = settings.public_url
-            return pending.text if page is None else f"{pending.text}\nSee {page.rstrip('/')}/"
-        if pending.event is not NotificationEvent.APPROVAL:
-            return await self._with_delivery(pending.text, about)
+        text = await self._with_delivery(pending.text, about)
+        if about is None or pending.event is not NotificationEvent.APPROVAL:
+            return text
         move = await self._ledger.read(lambda tx: approvable(tx, about))
         if move is None:
-            return f"{pending.text}\nIt does not wait for an approval any more."
+            return f"{text}\nIt does not wait for an approval any more."
         if settings.public_url is None or not settings.secret_keys:
             command = f"receiver promote {move.app} {move.channel} --to {move.image.tag}"
-            return f"{pending.text}\nTo approve it: `{command}`. Set public_url to get a link here."
+            return f"{text}\nTo approve it: `{command}`. Set public_url to get a link here."
         signer = ApprovalSigner([key.reveal() for key in settings.secret_keys])
         token = ApprovalToken(move, pending.created_at // 1000 + APPROVAL_SECONDS)
         link = signer.link(settings.public_url, token)
-        return f"{pending.text}\nSee it and approve it, within 7 days: {link}"
+        return f"{text}\nSee it and approve it, within 7 days: {link}"
 
-    async def _with_delivery(self, text: str, about: str) -> str:
-        """Return a text with the ID of the delivery, and with its link if there is a public URL."""
-        push = await self._ledger.read(lambda tx: find_push(tx, about))
-        page = self._current.settings.public_url
-        if push is None:  # purged
-            return text
-        if page is None:
-            return f"{text}\nDelivery {push.id}"
-        return f"{text}\nDelivery {push.id}: {page.rstrip('/')}/deliveries/{push.id}"
+    async def _with_delivery(self, text: str, about: str | None) -> str:
+        """Return a text with the delivery's ID and link, or with the page's link without one.
+
+        There is no delivery if the event concerns none, or if it was purged.
+        """
+        push = None
+        if about is not None:
+            push = await self._ledger.read(lambda tx: find_push(tx, about))
+        base = self._current.settings.public_url
+        page = None if base is None else base.rstrip("/")
+        if push is None:
+            return text if page is None else f"{text}\nSee {page}/"
+        link = "" if page is None else f": {page}/deliveries/{push.id}"
+        return f"{text}\nDelivery {push.id}{link}"
 
     async def _again(self, name: str, group: list[OutboxEntry], why: str) -> None:
         tries = max(pending.tries for pending in group) + 1

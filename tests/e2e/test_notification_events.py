@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
-from receiver.config.settings import Settings
+from receiver.config.settings import LiveSettings, Settings
 from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.responses import Answer, version_path
 from receiver.ledger.deletions import Deletion, begin_deletion, end_deletion
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.gates import close_token_gate
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import lease_due
+from receiver.ledger.outbox import enqueue, lease_due
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 from receiver.pipeline.finishing import token_accepted
@@ -25,6 +25,7 @@ from receiver.rules.rule import Rule
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.secret import Secret
+from receiver.upkeep.notify import NotificationSender
 from tests.conftest import StartReceiver
 from tests.support.ledger_work import MINUTE, at, write
 from tests.support.notifications import NOTICE, NotificationListener
@@ -96,6 +97,20 @@ def test_a_deleted_version_is_notified(
 
 def _texts(listener: NotificationListener) -> dict[str, str]:
     return {message["title"]: message["message"] for message in listener.messages}
+
+
+@pytest.mark.parametrize("about", [None, "d-purged"])
+def test_without_its_delivery_a_message_links_to_the_page(
+    ledger: Ledger, url: str, listener: NotificationListener, about: str | None
+) -> None:
+    notice = Notice("team", Secret(url))
+    settings = Settings(notices=(notice,), public_url="https://hooks.example.com/")
+    event = NotificationEvent.RECOVERED
+    write(ledger, lambda tx: enqueue(tx, [notice], event, "It works again.", about=about))
+
+    asyncio.run(NotificationSender(ledger, LiveSettings(settings)).send_due())
+
+    assert listener.messages[0]["message"] == "It works again.\nSee https://hooks.example.com/"
 
 
 def test_an_accepted_token_is_notified_once(ledger: Ledger) -> None:
