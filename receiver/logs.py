@@ -279,7 +279,7 @@ def log_operation(operation: str, *, source: str, by: str | None = None, **facts
     logged whatever the level: a command without a running server logs nothing else. `by` is only
     given if the request itself names a person.
     """
-    who = _requester(source)
+    who = requester(source)
     if by:
         who = {**who, "by": by}
     log.info(operation, source=source, **{**who, **facts})
@@ -287,11 +287,12 @@ def log_operation(operation: str, *, source: str, by: str | None = None, **facts
 
 def requested_by(source: str) -> str:
     """Return who requests an operation, as it is recorded: `command (anna)`."""
-    name = _requester(source).get("by")
+    name = requester(source).get("by")
     return f"{source} ({name})" if name else source
 
 
-def _requester(source: str) -> Mapping[str, str]:
+def requester(source: str) -> Mapping[str, str]:
+    """Return who requests an operation, `by` and `address`, as far as that is known."""
     who = _who.get()
     if who is None:  # no server is running in this process
         return {"by": user_name()} if source == Source.COMMAND else {}

@@ -17,7 +17,7 @@ from receiver.ledger.claims import Claimed
 from receiver.ledger.gates import probe_now
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.results import Result
-from receiver.logs import get_logger, masking
+from receiver.logs import get_logger, log_operation, masking, requester
 from receiver.periodic import log_errors
 from receiver.pipeline.preflight import Preflight, preflight_over
 from receiver.pipeline.worker import Settled, Worker
@@ -107,7 +107,9 @@ class Service:
         except ConfigError as error:
             faults = [str(fault) for fault in error.faults]
             kept = "the configuration before"
-            log.error("config_refused", faults=faults, kept=kept, source=source)
+            log.error(
+                "config_refused", faults=faults, kept=kept, source=source, **requester(source)
+            )
             now = Time(time.time_ns() // 1_000_000)
             self.health.note(Condition(Code.CONFIGURATION, _refusal_of(error), now))
             metrics.config_reloaded.set(0)
@@ -123,7 +125,7 @@ class Service:
         pace = settings.requests_per_second, settings.concurrency
         self.client.adopt(settings.edgegap_base_url, token, pace, settings.secrets())
         rules = len(settings.rules)
-        log.info("config_reloaded", rules=rules, needs_a_restart=list(later), source=source)
+        log_operation("config_reloaded", source=source, rules=rules, needs_a_restart=list(later))
         log_warnings(settings)
         try:
             await self.read_rules_again(before)

@@ -43,7 +43,8 @@ def format_detail(delivery: DeliveryDetail) -> str:
     """Return one delivery in full: its push, its registrations, each attempt and the next step."""
     lines = [
         f"Delivery {delivery.id}",
-        f"  received  {format_time(delivery.received_at)} by {delivery.source}",
+        f"  received  {format_time(delivery.received_at)} by {delivery.source}"
+        + (f", requested by {delivery.requested_by}" if delivery.requested_by else ""),
         f"  image     {delivery.repository}:{delivery.tag or '(no tag)'}"
         + (f", pushed by {delivery.pusher}" if delivery.pusher else "")
         + (f" at {format_time(delivery.pushed_at)}" if delivery.pushed_at else ""),

@@ -37,6 +37,7 @@ _COUNTED = f"""SELECT max(r.push_time) FROM deliveries d
 _DELIVERY_COLUMNS = (
     *("id", "received_at", "source", "repository", "tag", "media_type", "pusher", "pushed_at"),
     *("digest", "body_bytes", "body_start", "address", "user_agent", "status"),
+    "requested_by",
     *("verdict", "reason", "sentence"),
 )
 _REGISTRATION_COLUMNS = (
@@ -134,7 +135,8 @@ NOT_RECEIVED = Received("", "", None)  # what no request reported
 class NewDelivery(msgspec.Struct, frozen=True):
     """One report of a push, before it is in the ledger. Times in epoch milliseconds.
 
-    `repository` is the link's own when the body could not be read.
+    `repository` is the link's own when the body could not be read. `requested_by` is the person who
+    requested it, None if nobody did.
     """
 
     source: str
@@ -146,13 +148,26 @@ class NewDelivery(msgspec.Struct, frozen=True):
     digest: str | None = None
     body_bytes: int | None = None
     received: Received = NOT_RECEIVED
+    requested_by: str | None = None
 
     @classmethod
     def of(
-        cls, push: Push, source: str, *, body_bytes: int | None = None, received: Received
+        cls,
+        push: Push,
+        source: str,
+        *,
+        body_bytes: int | None = None,
+        received: Received,
+        requested_by: str | None = None,
     ) -> Self:
         """Return the report of a push."""
-        return cls(source=source, **asdict(push), body_bytes=body_bytes, received=received)
+        return cls(
+            source=source,
+            **asdict(push),
+            body_bytes=body_bytes,
+            received=received,
+            requested_by=requested_by,
+        )
 
 
 class RecordedDelivery(msgspec.Struct, frozen=True):
@@ -428,6 +443,7 @@ def _delivery_row(
         delivery.received.address or None,
         delivery.received.user_agent or None,
         delivery.received.status,
+        delivery.requested_by,
         ruling.verdict.value,
         ruling.reason and ruling.reason.value,
         ruling.sentence,

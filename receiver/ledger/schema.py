@@ -59,6 +59,7 @@ deliveries = Table(
     Column("address", Text),
     Column("user_agent", Text),
     Column("status", Integer),
+    Column("requested_by", Text),
     Column("verdict", Text, nullable=False),
     Column("reason", Text),
     Column("sentence", Text, nullable=False, server_default=""),

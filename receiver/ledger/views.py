@@ -99,6 +99,7 @@ DeliveryId = Annotated[
 RegistrationId = Annotated[
     str, described("The id of a registration; ids sort by time.", "r1jx5m0q8zk3t7w2n5d")
 ]
+AskedBy = Annotated[str | None, described("Who did it, if anybody did.", "command (anna)")]
 Repository = Annotated[str, Meta(examples=["studio/game-server"])]
 Tag = Annotated[str, Meta(examples=["1.4.2"])]
 App = Annotated[str, Meta(examples=["my-game"])]
@@ -135,10 +136,7 @@ class Registration(msgspec.Struct, frozen=True):
     updated_at: Time
     finished_at: Annotated[Time | None, described("Null until it is done.")]
     dismissed_at: Annotated[Time | None, described("When it was dismissed; null if it was not.")]
-    dismissed_by: Annotated[
-        str | None,
-        described("Page, api or command, with a name if it is known.", "command (anna)"),
-    ]
+    dismissed_by: AskedBy
     deleted_at: Annotated[
         Time | None, described("When its version was deleted later; null if it was not.")
     ]
@@ -230,6 +228,7 @@ class ReportedPush(msgspec.Struct, frozen=True):
     pushed_at: Annotated[Time | None, described("Docker Hub's time; null if it gave none.")]
     digest: Digest | None
     body_bytes: Annotated[int | None, described("The size of the webhook's body.", 812)]
+    requested_by: AskedBy
     verdict: Verdict
     reason: Why
     sentence: Sentence

@@ -85,6 +85,7 @@ async def take(
     body_bytes: int | None = None,
     sender: Sender | None = None,
     notices: Sequence[Notice] = (),
+    requested_by: str | None = None,
 ) -> RecordedDelivery:
     """Apply the rules to a push and record it; on return it is on disk. Raises LedgerError."""
     ruling = rule_on(push, rules)
@@ -92,7 +93,9 @@ async def take(
     if sender is not None:
         accepted = ruling.verdict is Verdict.ACCEPTED
         received = sender.received(ANSWERS[ruling.verdict], accepted=accepted)
-    delivery = NewDelivery.of(push, source, body_bytes=body_bytes, received=received)
+    delivery = NewDelivery.of(
+        push, source, body_bytes=body_bytes, received=received, requested_by=requested_by
+    )
     recorded = await ledger.write_batched(_record_all, (delivery, ruling, notices))
     count_delivery(source, ruling)
     log.info(

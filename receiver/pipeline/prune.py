@@ -109,7 +109,8 @@ class Scope(msgspec.Struct, frozen=True):
     """What to delete: up to `most` versions of the app beyond the newest `keep`.
 
     Without `keep`, each rule's own `keep` counts. `pushed_by`: no version that was pushed later
-    (epoch ms). `only`: only these versions. `why` replaces the usual reason.
+    (epoch ms). `only`: only these versions. `why` replaces the usual reason. `by` is the person who
+    requested it, empty if nobody did.
     """
 
     app: str
@@ -118,6 +119,7 @@ class Scope(msgspec.Struct, frozen=True):
     pushed_by: int | None = None
     only: Collection[str] | None = None
     why: str = ""
+    by: str = ""
 
 
 def rules_for_app(settings: Settings, app: str) -> list[Rule]:
@@ -303,7 +305,8 @@ class _Deleting:
         self._current = current
         self._scope = scope
         self._target = planned.target
-        self._why = scope.why or planned.why
+        by = f", requested by {scope.by}" if scope.by else ""
+        self._why = (scope.why or planned.why) + by
 
     async def run(self) -> Pruned:
         app, version = self._scope.app, self._target.version

@@ -13,6 +13,7 @@ complete, the next replica to run lists the repository.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -38,7 +39,7 @@ from receiver.ledger.deliveries import NOT_RECEIVED, NewDelivery, RecordedDelive
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.transaction import Tx
-from receiver.logs import get_logger
+from receiver.logs import get_logger, log_operation, requested_by
 from receiver.notifications.destinations import Notice, NotificationEvent, wanting
 from receiver.periodic import PeriodicTask, log_errors
 from receiver.pipeline.intake import CATCH_UP, count_delivery, notify_of_parked_at_once
@@ -103,11 +104,13 @@ def record_missed(
     notices: Sequence[Notice],
     *,
     up_since: int | None,
+    by: str | None = None,
 ) -> Found:
     """Record the pushes that no webhook reported; pushes in the ledger are skipped.
 
     `up_since` is the time when the receiver started (epoch ms), None if none is running: a push
-    that was missed while no receiver was running is not the webhook's fault.
+    that was missed while no receiver was running is not the webhook's fault. `by` is the person who
+    asked for it, None if nobody did.
     """
     recorded: list[RecordedDelivery] = []
     unheard: dict[str, dict[str, Push]] = {}
@@ -115,7 +118,8 @@ def record_missed(
         if is_known(tx, push):  # checked for each push: a tag may be on two pages
             continue
         ruling = rule_on(push, rules)
-        new = record(tx, NewDelivery.of(push, CATCH_UP, received=NOT_RECEIVED), ruling)
+        report = NewDelivery.of(push, CATCH_UP, received=NOT_RECEIVED, requested_by=by)
+        new = record(tx, report, ruling)
         recorded.append(new)
         notify_of_parked_at_once(tx, notices, new)
         event, taken_by = NotificationEvent.CAUGHT_UP, {match.rule for match in ruling.matches}
@@ -157,17 +161,23 @@ def _webhook_is_silent(
     return sentence
 
 
-def report_missed(found: Found) -> None:
-    """Log and count each delivery that was caught up, and log that no webhook arrives."""
+def report_missed(found: Found, source: str | None = None) -> None:
+    """Log and count each delivery that was caught up, and log that no webhook arrives.
+
+    `source` is `api` or `command` if a person asked for it.
+    """
     for one in found.recorded:
         count_delivery(CATCH_UP, one.ruling)
-        log.info(
-            "delivery_caught_up",
-            delivery=one.delivery,
-            verdict=one.ruling.verdict,
-            reason=one.ruling.reason,
-            registrations=list(one.registrations),
-        )
+        facts: dict[str, Any] = {
+            "delivery": one.delivery,
+            "verdict": one.ruling.verdict,
+            "reason": one.ruling.reason,
+            "registrations": list(one.registrations),
+        }
+        if source is None:
+            log.info("delivery_caught_up", **facts)
+        else:
+            log_operation("delivery_caught_up", source=source, **facts)
     metrics.catch_up_found.inc(len(found.recorded))
     for repository, sentence in found.silent.items():
         log.warning("webhook_silent", repository=repository, sentence=sentence)
@@ -321,13 +331,16 @@ class CatchUp:
             return 0
         return len((await self.take(settings, fresh)).recorded)
 
-    async def take(self, settings: Settings, missed: Sequence[Push]) -> Found:
-        """Record missed pushes from any source, and wake the worker."""
+    async def take(
+        self, settings: Settings, missed: Sequence[Push], *, source: str | None = None
+    ) -> Found:
+        """Record missed pushes, and wake the worker; `source` is a person's, None for our own."""
         rules, notices, up_since = settings.rules, settings.notices, self._up_since
+        by = None if source is None else requested_by(source)
         found = await self._ledger.write(
-            lambda tx: record_missed(tx, rules, missed, notices, up_since=up_since)
+            lambda tx: record_missed(tx, rules, missed, notices, up_since=up_since, by=by)
         )
-        report_missed(found)
+        report_missed(found, source)
         if found.recorded:
             self._wake()
         return found

@@ -73,9 +73,10 @@ def rollback_channel(
     to: str | None,
     *,
     source: str,
+    by: str | None = None,
     tag: str | None = None,
 ) -> RecordedDelivery:
-    """Move a channel back, and hold it; `source` is `page`, `api` or `command`.
+    """Move a channel back, and hold it; `source` is `page`, `api` or `command`, and `by` who asked.
 
     `tag` is the one that the person was shown, None if none was. Raises ChannelNotMoved.
     """
@@ -83,7 +84,7 @@ def rollback_channel(
     _check_tag(move, tag, "roll it back")
     has = read_channel_state(tx, app, channel).tag or "nothing"
     done = f"Rolled {app}/{channel} back from {has} to {move.image.tag}."
-    return _move(tx, rules, move, action=ByHand.ROLLBACK, source=source, done=done)
+    return _move(tx, rules, move, action=ByHand.ROLLBACK, source=source, by=by, done=done)
 
 
 def rollback(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None) -> Approvable:
@@ -124,14 +125,15 @@ def promote(
     to: str | None,
     from_channel: str | None,
     source: str,
+    by: str | None = None,
     tag: str | None = None,
     digest: str | None = None,
 ) -> RecordedDelivery:
     """Move a channel to the image of a version or of another channel, and hold it.
 
     Without either, it takes the image of the channel that its `from` names. `source` is `page`,
-    `api` or `command`; `tag` and `digest` are those that the person was shown, None if none was.
-    Raises ChannelNotMoved.
+    `api` or `command`, and `by` who asked; `tag` and `digest` are those that the person was shown,
+    None if none was. Raises ChannelNotMoved.
     """
     move = promotion(tx, rules, app, channel, to=to, from_channel=from_channel)
     _check_tag(move, tag, "promote it")
@@ -142,7 +144,7 @@ def promote(
         )
     done = f"Promoted {app}/{channel} to {move.image.tag}."
     move = replace(move, digest=move.digest or digest)
-    return _move(tx, rules, move, action=ByHand.PROMOTE, source=source, done=done)
+    return _move(tx, rules, move, action=ByHand.PROMOTE, source=source, by=by, done=done)
 
 
 def promotion(
@@ -289,7 +291,14 @@ def _waiting(tx: Tx, app: str, channel: str, tag: str) -> dict[ImageReference, s
 
 
 def _move(
-    tx: Tx, rules: Sequence[Rule], move: Approvable, *, action: ByHand, source: str, done: str
+    tx: Tx,
+    rules: Sequence[Rule],
+    move: Approvable,
+    *,
+    action: ByHand,
+    source: str,
+    by: str | None,
+    done: str,
 ) -> RecordedDelivery:
     """Record the move as a delivery, hold the channel from now on, and let the worker do it."""
     app, channel, image, digest = move.app, move.channel, move.image, move.digest
@@ -307,6 +316,7 @@ def _move(
         tag=image.tag,
         pushed_at=later,
         digest=digest,
+        requested_by=by,
     )
     ruling = Decision(Verdict.ACCEPTED, sentence=sentence, matches=(match,))
     recorded = record(tx, delivery, ruling, push_time=later)

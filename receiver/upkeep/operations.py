@@ -50,7 +50,7 @@ class Asker(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return the source as it is recorded: `command (anna)`."""
-        return f"{self.source} ({self.name})" if self.name else self.source
+        return f"{self.source} ({self.name})" if self.name else requested_by(self.source)
 
 
 class Dismissed(Changed, frozen=True):
@@ -184,7 +184,12 @@ class Manual(msgspec.Struct, frozen=True):
         settings = self.current.settings
         push = await manual_push(hub, settings.rules, image)
         recorded = await take(
-            self.ledger, settings.rules, push, source=COMMAND, notices=settings.notices
+            self.ledger,
+            settings.rules,
+            push,
+            source=COMMAND,
+            notices=settings.notices,
+            requested_by=requested_by(source),
         )
         self.wake()
         log_operation("pushed", source=source, image=str(image), delivery=recorded.delivery)

@@ -50,9 +50,16 @@ def log_requested(app: str, version: str, recorded: RecordedDelivery, source: st
 
 
 def try_version(
-    tx: Tx, rules: Sequence[Rule], app: str, version: str, *, near: str | None, keep: int | None
+    tx: Tx,
+    rules: Sequence[Rule],
+    app: str,
+    version: str,
+    *,
+    near: str | None,
+    keep: int | None,
+    by: str | None = None,
 ) -> RecordedDelivery:
-    """Record that a person wants a version tried; the worker does it.
+    """Record that a person, `by`, wants a version tried; the worker does it.
 
     `near` is a valid location, None for that of the rule. The deployment runs on for `keep` (ms)
     after the verdict; neither is possible for a trial that is under way. Raises NotTried.
@@ -90,6 +97,7 @@ def try_version(
         tag=found.tag,
         pushed_at=found.push_time,  # it is no new push
         digest=found.digest,
+        requested_by=by,
     )
     recorded = record(
         tx,

@@ -11,7 +11,7 @@ from receiver.images import is_digest
 from receiver.ledger import channels
 from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.transaction import Tx
-from receiver.logs import Source, log_operation
+from receiver.logs import Source, log_operation, requested_by
 from receiver.rules.channel_order import ByHand
 from receiver.service import Service
 from receiver.upkeep import trials
@@ -69,9 +69,10 @@ async def list_channels(service: Service, _: Request, query: ChannelsQuery) -> R
 async def roll_back_channel(service: Service, request: Request, body: RollbackRequest) -> Response:
     """Roll back a channel and hold it."""
     rules, channel, source = service.settings.rules, (body.app, body.channel), source_of(request)
+    by = requested_by(source)
 
     def move(tx: Tx) -> RecordedDelivery:
-        return rollback_channel(tx, rules, *channel, body.to, source=source, tag=body.tag)
+        return rollback_channel(tx, rules, *channel, body.to, source=source, by=by, tag=body.tag)
 
     return await _moved(service, move, ByHand.ROLLBACK, channel, source)
 
@@ -82,6 +83,7 @@ async def promote_channel(service: Service, request: Request, body: PromoteReque
     if body.digest is not None and not is_digest(body.digest):
         raise BadRequest(NO_DIGEST)
     rules, channel, source = service.settings.rules, (body.app, body.channel), source_of(request)
+    by = requested_by(source)
 
     def move(tx: Tx) -> RecordedDelivery:
         return promote(
@@ -93,6 +95,7 @@ async def promote_channel(service: Service, request: Request, body: PromoteReque
             tag=body.tag,
             digest=body.digest,
             source=source,
+            by=by,
         )
 
     return await _moved(service, move, ByHand.PROMOTE, channel, source)
@@ -170,21 +173,22 @@ async def _proposed(move: Awaitable[ProposedMove]) -> Response:
 )  # fmt: skip
 async def try_version(service: Service, request: Request, body: TrialRequest) -> Response:
     """Try a version."""
-    rules = service.settings.rules
+    rules, source = service.settings.rules, source_of(request)
     keep = None if body.keep_seconds is None else body.keep_seconds * SECOND
     try:
         if body.at is not None:
             read_near(body.at)
     except ValueError as error:
         raise BadRequest(str(error)) from None
+    by = requested_by(source)
     try:
         recorded = await service.ledger.write(
             lambda tx: trials.try_version(
-                tx, rules, body.app, body.version, near=body.at, keep=keep
+                tx, rules, body.app, body.version, near=body.at, keep=keep, by=by
             )
         )
     except trials.NotTried as error:
         return problem(ProblemCode.VERSION_NOT_TRIED, str(error))
-    trials.log_requested(body.app, body.version, recorded, source_of(request))
+    trials.log_requested(body.app, body.version, recorded, source)
     service.worker.wake()
     return json_response(QueuedTrial(recorded.delivery, recorded.ruling.sentence), 202)

@@ -258,12 +258,14 @@ async def replay_deliveries(service: Service, request: Request, body: ReplayRequ
 @api(
     "POST /api/catch-up", Group.DELIVERIES, returns(CaughtUp, "The recorded deliveries.", ACCEPTED)
 )
-async def record_missed_pushes(service: Service, _: Request, body: CatchUpRequest) -> Response:
+async def record_missed_pushes(
+    service: Service, request: Request, body: CatchUpRequest
+) -> Response:
     """Record missed pushes."""
     if len(body.missed) > MOST_MISSED:
         raise BadRequest(f"at most {MOST_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
-    found = await service.catch_up.take(service.settings, missed)
+    found = await service.catch_up.take(service.settings, missed, source=source_of(request))
     return json_response(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)
 
 

@@ -26,6 +26,7 @@ from receiver.ledger.targets import Origin, origins, targets_named
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import trial_time
 from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Tag, described
+from receiver.logs import requested_by
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
     MOST_AT_ONCE,
@@ -481,7 +482,7 @@ async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Re
     if keep_count(service.settings, body.app) is None:
         detail = f"no rule of the app {body.app} has `keep`, so nothing is pruned"
         return problem(ProblemCode.NO_RETENTION, detail)
-    scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions)
+    scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions, by=requested_by(body.source))
     planned = await plan(service.ledger, service.settings, scope)
     first = [one.target.version for one in planned[:MOST_AT_ONCE]] if body.dry_run else []
     running = await count_running(service.ledger, service.client, body.app, first)

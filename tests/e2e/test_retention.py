@@ -1,5 +1,6 @@
 """Retention end to end: old versions of the receiver's own are deleted, and never one in use."""
 
+import getpass
 import itertools
 import time
 from collections.abc import Iterator
@@ -317,7 +318,7 @@ def test_the_command_prints_the_result_for_each(
 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        f"deleted  {APP}/1.0  beyond keep = 2",
+        f"deleted  {APP}/1.0  {BEYOND}, requested by command ({getpass.getuser()})",
         f"kept  {APP}/1.1  2 deployments of it are running",
     ]
     assert versions(sandbox) == ["1.1", "1.2", "1.3"]
@@ -415,7 +416,7 @@ def test_without_a_server_the_command_deletes_by_itself(
     done = commands.run("prune", APP)
 
     assert listed.stdout == f"would delete  {APP}/1.0  {BEYOND}; no deployment of it is running\n"
-    assert done.stdout == f"deleted  {APP}/1.0  {BEYOND}\n"
+    assert done.stdout.startswith(f"deleted  {APP}/1.0  {BEYOND}, requested by command (")
     assert versions(sandbox) == ["1.1", "1.2"]
 
 

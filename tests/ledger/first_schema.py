@@ -133,6 +133,7 @@ def make() -> None:  # noqa: PLR0915 - one for each table and index
         sa.Column("address", sa.Text()),
         sa.Column("user_agent", sa.Text()),
         sa.Column("status", sa.Integer()),
+        sa.Column("requested_by", sa.Text()),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text()),
         sa.Column("sentence", sa.Text(), server_default="", nullable=False),

@@ -99,6 +99,7 @@ async def _promote(service: Service, form: Form) -> Redirect:
             to=to,
             from_channel=other,
             source=Source.PAGE,
+            by=Source.PAGE,
             tag=tag,
             digest=digest,
         )
@@ -171,7 +172,7 @@ async def _prune(service: Service, form: Form) -> Redirect:
     if keep_count(service.settings, app) is None:
         raise ValueError(f"no rule of the app {app} has `keep`")
     only = _text(form, "versions").split()  # those that the question named
-    results = await _pruned(service, Scope(app, most=MOST_AT_ONCE, only=only))
+    results = await _pruned(service, Scope(app, most=MOST_AT_ONCE, only=only, by=Source.PAGE))
     return Redirect(_back(form, "/versions"), _summary(results))
 
 
@@ -182,7 +183,8 @@ async def _make_room(service: Service, form: Form) -> Redirect:
         raise ValueError(f"no rule names the app {app}")
     await check_limit(service, app, identity)
     why, only = "room at Edgegap's version limit", _text(form, "versions").split()
-    results = await _pruned(service, Scope(app, most=1, keep=1, only=only, why=why))
+    scope = Scope(app, most=1, keep=1, only=only, why=why, by=Source.PAGE)
+    results = await _pruned(service, scope)
     if any(result.deleted for result in results):
         replayed = await _replay(service, {**form, "delivery": identity})
         return Redirect(replayed.path, f"{_summary(results)} The push was replayed.")
@@ -199,6 +201,7 @@ async def _test_push(service: Service, form: Form) -> Redirect:
     repository = _repository(form)
     if repository not in {rule.repository for rule in service.settings.rules}:
         raise ValueError(f"no rule names {repository}")
+    log_operation("test_push_sent", source=Source.PAGE, repository=repository)
     return Redirect(_back(form, "/"), await try_public_address(service, repository))
 
 

@@ -99,7 +99,8 @@ def do_move(
     to, tag = form.get("to", ""), form.get("tag", "")
     move = _resolve_move(tx, rules, *channel, to)
     if move is None:
-        return ByHand.ROLLBACK, rollback_channel(tx, rules, *channel, to or None, source=source)
+        back = rollback_channel(tx, rules, *channel, to or None, source=source, by=source)
+        return ByHand.ROLLBACK, back
     check_channel(tx, channel, form)
     if move.image.tag != tag:
         raise ChannelNotMoved(
@@ -108,11 +109,18 @@ def do_move(
         )
     if move.action is ByHand.PROMOTE:
         promoted = promote(
-            tx, rules, *channel, to=exactly(move.image), from_channel=None, source=source
+            tx,
+            rules,
+            *channel,
+            to=exactly(move.image),
+            from_channel=None,
+            source=source,
+            by=source,
         )
         return move.action, promoted
     named = None if move.previous else exactly(move.image)
-    return move.action, rollback_channel(tx, rules, *channel, named, source=source)
+    back = rollback_channel(tx, rules, *channel, named, source=source, by=source)
+    return move.action, back
 
 
 def check_channel(tx: Tx, channel: tuple[str, str], form: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from receiver.doctor.finding import ChecksRun, Health
 from receiver.errors import LedgerError
+from receiver.logs import Source, log_operation
 from receiver.service import Service
 from receiver.web.page.actions import action_routes
 from receiver.web.page.answers import answer_page, unless_unchanged
@@ -101,6 +102,7 @@ async def show_checks(service: Service, request: Request, session: Session) -> R
 async def _run_checks(request: Request) -> Response:
     async def start(_: Service, __: Form) -> Redirect:
         _checks_of(request).start()
+        log_operation("checks_requested", source=Source.PAGE)
         return Redirect("/checks")
 
     return await form_action(start)(request)

@@ -31,7 +31,8 @@ def delivery(*registrations: dict[str, Any], verdict: str = "accepted") -> Deliv
     push = {
         "id": "d1", "received_at": 1, "source": "webhook", "repository": "studio/game-server",
         "tag": "1.0.0", "media_type": None, "pusher": None, "pushed_at": None, "digest": None,
-        "body_bytes": None, "verdict": verdict, "reason": None, "sentence": "",
+        "body_bytes": None, "requested_by": None, "verdict": verdict, "reason": None,
+        "sentence": "",
     }  # fmt: skip
     made = [read_view(Registration, {**COMMON, **one}) for one in registrations]
     return read_view(Delivery, push, registrations=made)
