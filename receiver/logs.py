@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import getpass
 import logging
+import os
 import re
 import sys
 import threading
@@ -124,6 +125,12 @@ def get_logger(*, always: bool = False) -> FilteringBoundLogger:
     return logger
 
 
+def in_color(out: TextIO) -> bool:
+    """Return whether a stream shows colors; https://no-color.org turns them off."""
+    dumb = os.environ.get("TERM") == "dumb"
+    return out.isatty() and not dumb and not os.environ.get("NO_COLOR")
+
+
 def configure_logs(
     *,
     stream: TextIO | None = None,
@@ -145,7 +152,7 @@ def configure_logs(
     lines = cast("TextIO", _Lines(out))
     text = out.isatty() if form == "auto" else form == "text"
     renderers: list[Processor] = (
-        [_harmless, structlog.dev.ConsoleRenderer(colors=out.isatty())] if text else [_json]
+        [_harmless, structlog.dev.ConsoleRenderer(colors=in_color(out))] if text else [_json]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[_of_a_library, _described],

@@ -15,7 +15,16 @@ from receiver.cli.client import (
     lenient_settings,
     perform,
 )
-from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors, json_text
+from receiver.cli.output import (
+    NOT_DONE,
+    USAGE,
+    CommandError,
+    colored,
+    handle_errors,
+    json_text,
+    print_rows,
+    print_title,
+)
 from receiver.cli.versions import is_terminal
 from receiver.timestamps import format_time
 
@@ -44,10 +53,25 @@ def channels(app: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json_text(found))
         return
-    for channel in found.channels:
-        click.echo("\n".join(_lines(channel)))
     if not found.channels:
         click.echo("No rule moves a channel; see `channels` in the README.")
+    rows = [row for channel in found.channels for row in _states(channel)]
+    print_rows(("CHANNEL", "HAS", "STATE", "DETAILS"), rows, plain="channel")
+    moves = [
+        (
+            format_time(move.at),
+            f"{channel.app}/{channel.channel}",
+            move.from_tag or "(new)",
+            move.tag,
+            f"{move.action} by {move.source or 'a purged delivery'}",
+            move.rule,
+        )
+        for channel in found.channels
+        for move in channel.moves
+    ]
+    if moves:
+        print_title("Last moves")
+    print_rows(("MOVED (UTC)", "CHANNEL", "FROM", "TO", "BY", "RULE"), moves, plain="move")
 
 
 @click.command()
@@ -93,26 +117,24 @@ def _show(done: QueuedMove, *, as_json: bool) -> None:
     click.echo(json_text(done) if as_json else text)
 
 
-def _lines(channel: Channel) -> list[str]:
-    lines = [f"{channel.app}/{channel.channel}  {channel.tag or 'not moved yet'}"]
+def _states(channel: Channel) -> list[tuple[str, str, str, str]]:
+    """Return a row for all that holds a channel or differs, at least one."""
+    found: list[tuple[str, str]] = []
     held = channel.held
     if held is not None:
         above = f" or a push of a version above {held.lifted_above}" if held.lifted_above else ""
         since = f"since {format_time(held.since_at)} ({held.action})"
         place = "at" if held.tag == channel.tag else "for the move to"
-        lines.append(f"  held {place} {held.tag} {since}, until `receiver release`{above}")
+        why = f"{place} {held.tag} {since}, until `receiver release`{above}"
+        found.append((colored("held", "waiting"), why))
     if channel.drift is not None:
-        found = "" if channel.drift_at is None else f", found {format_time(channel.drift_at)}"
-        lines.append(f"  Edgegap has {channel.drift} instead{found}")
+        when = "" if channel.drift_at is None else f", found {format_time(channel.drift_at)}"
+        found.append((colored("differs", "problem"), f"Edgegap has {channel.drift}{when}"))
     for waits in channel.waiting:
-        since = f"since {format_time(waits.since_at)}"
-        lines.append(f"  {waits.tag} waits ({waits.reason}) {since}: {waits.sentence}")
-    lines += [
-        f"  {format_time(move.at)}  {move.from_tag or '(new)'} → {move.tag}  "
-        f"{move.action} by {move.source}, rule {move.rule}"
-        for move in channel.moves
-    ]
-    return lines
+        why = f"for {waits.tag} ({waits.reason}) since {format_time(waits.since_at)}"
+        found.append((colored("waits", "waiting"), f"{why}: {waits.sentence}"))
+    name, has = f"{channel.app}/{channel.channel}", channel.tag or "not moved yet"
+    return [(name, has, state, why) for state, why in found or [("", "")]]
 
 
 @click.command()

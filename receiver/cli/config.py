@@ -35,6 +35,7 @@ from receiver.cli.output import (
     CommandError,
     colored,
     handle_errors,
+    print_rows,
 )
 from receiver.config.variables import NEEDED, variables_of
 from receiver.doctor.finding import Finding, Health, failed, passed, warned
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from receiver.config.settings import Settings
+    from receiver.rules.rule import Rule
 
 SECONDS_A_DAY = 86_400
 ASK_SECONDS = 5.0
@@ -93,13 +95,16 @@ def check(as_json: bool) -> None:
         found = {"ok": True, "faults": [], "warnings": warnings, "rules": rules}
         click.echo(json.dumps(found, ensure_ascii=False))
         return
-    for rule in settings.rules:
-        targets = [rule.version] if rule.versions else []
-        named = ", ".join(f"{rule.app}/{name}" for name in [*targets, *rule.channels])
-        click.echo(f"rule  {rule.name}: {rule.repository} → {named}")
+    listed = [(one.name, one.repository, ", ".join(_targets(one))) for one in settings.rules]
+    print_rows(("RULE", "REPOSITORY", "VERSIONS AND CHANNELS"), listed, plain="rule")
     for warning in warnings:
-        click.echo(f"warn  {warning}")
+        click.echo(f"{colored('warn', 'warn')}  {warning}")
     click.echo("The configuration is valid.")
+
+
+def _targets(rule: Rule) -> list[str]:
+    names = [*([rule.version] if rule.versions else []), *rule.channels]
+    return [f"{rule.app}/{name}" for name in names]
 
 
 @click.command()

@@ -28,6 +28,7 @@ from receiver.cli.output import (
     STILL_WAITING,
     USAGE,
     CommandError,
+    colored,
     handle_errors,
     json_text,
     moment,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from receiver.config.settings import Settings
     from receiver.ledger.ledger import Ledger
     from receiver.ledger.views import Delivery, DeliveryDetail
+    from receiver.upkeep.replay import Replayed
     from receiver.upkeep.waiting import Awaited
     from receiver.web.bodies import ReplayRequest
 
@@ -335,17 +337,23 @@ async def _replay(
         after: str | None = ""
         while after is not None:
             done = await server.ask("POST", "/api/replay", ReplayedDeliveries, asked)
-            for one in done.replayed:
-                reason = f" {one.reason}:" if one.reason else ""
-                line = f"{one.delivery}  {one.verdict}{reason} {one.sentence}".rstrip()
-                click.echo(json_text(one) if as_json else line)
-                replayed.append(one.delivery)
+            replayed += [one.delivery for one in done.replayed]
+            if as_json:
+                for one in done.replayed:
+                    click.echo(json_text(one))
+            else:
+                print_rows(("ID", "VERDICT", "DETAILS"), [_replayed(one) for one in done.replayed])
             missing += done.missing
             after = done.next
             asked = replace(asked, ids=[], after=after)
         if replayed:
             server.note(PROCESSED_LATER)
         return replayed, missing
+
+
+def _replayed(one: Replayed) -> tuple[str, str, str]:
+    verdict = f"{one.verdict} {one.reason or ''}".rstrip()
+    return one.delivery, colored(verdict, one.verdict), one.sentence
 
 
 @click.command()

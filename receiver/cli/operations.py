@@ -28,9 +28,11 @@ from receiver.cli.output import (
     NOT_FOUND,
     USAGE,
     CommandError,
+    colored,
     handle_errors,
     json_text,
     moment,
+    print_rows,
     stopped_after,
 )
 from receiver.config.variables import variables_of
@@ -192,30 +194,33 @@ async def _catch_up(
             if recorded is not None and new:
                 await _record(settings, new, recorded)
             found += len(new)
-            for item in new:
-                verb = "would record" if recorded is None else "recorded"
-                _print(item, settings.rules, verb, as_json=as_json)
+            verb = "would record" if recorded is None else "recorded"
+            _print(new, settings.rules, verb, as_json=as_json)
     return found
 
 
-def _print(push: Push, rules: Sequence[Rule], verb: str, *, as_json: bool) -> None:
+def _print(new: Sequence[Push], rules: Sequence[Rule], verb: str, *, as_json: bool) -> None:
     from receiver.rules.rule import rule_on
 
-    ruling = rule_on(push, rules)
-    if as_json:
-        row = {
-            "repository": push.repository,
-            "tag": push.tag,
-            "pushed_at": None if push.pushed_at is None else Time(push.pushed_at),
-            "digest": push.digest,
-            "media_type": push.media_type,
-            "verdict": ruling.verdict,
-            "reason": ruling.reason,
-        }
-        click.echo(json_text(row))
-        return
-    reason = f" ({ruling.reason})" if ruling.reason else ""
-    click.echo(f"{verb}  {push.repository}:{push.tag}  {ruling.verdict}{reason}")
+    rows = []
+    for push in new:
+        ruling = rule_on(push, rules)
+        if as_json:
+            row = {
+                "repository": push.repository,
+                "tag": push.tag,
+                "pushed_at": None if push.pushed_at is None else Time(push.pushed_at),
+                "digest": push.digest,
+                "media_type": push.media_type,
+                "verdict": ruling.verdict,
+                "reason": ruling.reason,
+            }
+            click.echo(json_text(row))
+            continue
+        verdict = f"{ruling.verdict} {ruling.reason or ''}".rstrip()
+        image = f"{push.repository}:{push.tag}"
+        rows.append((verb, image, colored(verdict, ruling.verdict)))
+    print_rows(("RESULT", "IMAGE", "VERDICT"), rows)
 
 
 async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> list[Push]:
@@ -304,8 +309,11 @@ def notify_test() -> None:
     if not settings.notices:
         raise CommandError("no [[notice]] is configured; see the README", NOT_DONE)
     results = asyncio.run(send_tests(settings.notices))
-    for name, why in results.items():
-        click.echo(f"{name}: not sent, {why}" if why else f"{name}: sent")
+    rows = [
+        (name, colored("not sent", "problem") if why else colored("sent", "done"), why)
+        for name, why in results.items()
+    ]
+    print_rows(("DESTINATION", "RESULT", "WHY NOT"), rows)
     if any(results.values()):
         raise SystemExit(NOT_DONE)
 
@@ -420,7 +428,12 @@ async def _change(
 
 
 def _print_changed(changed: Changed, word: str) -> None:
-    for one in changed.registrations:
-        click.echo(f"{word}  {one.id}  {one.app}/{one.version}  {one.reason or ''}")
-    for one in changed.superseded:
-        click.echo(f"superseded  {one.id}  {one.app}/{one.version}: a later push succeeded")
+    rows = [
+        (word, one.id, f"{one.app}/{one.version}", one.reason or "")
+        for one in changed.registrations
+    ]
+    rows += [
+        ("superseded", one.id, f"{one.app}/{one.version}", "a later push succeeded")
+        for one in changed.superseded
+    ]
+    print_rows(("RESULT", "ID", "TARGET", "REASON"), rows)

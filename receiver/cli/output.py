@@ -114,15 +114,11 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def in_color() -> bool:
-    """Return whether standard output shows colors; https://no-color.org turns them off."""
-    dumb = os.environ.get("TERM") == "dumb"
-    return on_terminal() and not dumb and not os.environ.get("NO_COLOR")
-
-
 def colored(text: str, word: str) -> str:
     """Return the text in the color of a state, a verdict or another word."""
-    color = COLORS.get(word) if in_color() else None
+    from receiver.logs import in_color
+
+    color = COLORS.get(word) if in_color(sys.stdout) else None
     return text if color is None else click.style(text, fg=color)
 
 
@@ -141,13 +137,22 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, plain: 
         for row in rows:
             click.echo(BETWEEN.join(cell for cell in (plain, *row) if cell))
         return
+    from receiver.logs import in_color
+
     columns = zip(headers, *rows, strict=True)
     widths = [max(_width(cell) for cell in column) for column in columns]
-    head = [click.style(one, bold=True) if in_color() else one for one in headers]
+    bold = in_color(sys.stdout)
+    head = [click.style(one, bold=True) if bold else one for one in headers]
     for row in (head, *rows):
         cells = zip(row, widths, strict=True)
         line = BETWEEN.join(cell + " " * (width - _width(cell)) for cell, width in cells)
         click.echo(line.rstrip())
+
+
+def print_title(text: str) -> None:
+    """Print the title of a list, if it is on a terminal."""
+    if on_terminal():
+        click.echo(f"\n{text}")
 
 
 def _width(cell: str) -> int:

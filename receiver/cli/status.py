@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from receiver.cli.client import KEY, lenient_settings, reached
-from receiver.cli.output import NOT_DONE, colored, handle_errors, json_text, on_terminal, print_rows
+from receiver.cli.output import NOT_DONE, colored, handle_errors, json_text, print_rows, print_title
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _print(found: Status) -> None:
         (f"{one.app}/{one.version}", colored(one.reason or "", "parked"), one.delivery or one.id)
         for one in found.parked
     ]
-    _title(f"Parked: {found.parked_count}", shown=bool(rows))
+    if rows:
+        print_title(f"Parked: {found.parked_count}")
     print_rows(("TARGET", "REASON", "DELIVERY"), rows, plain="parked")
     more = found.parked_count - len(rows)
     if more > 0:
@@ -124,12 +125,9 @@ def _print(found: Status) -> None:
         (f"{one.app}/{one.version}", colored(one.reason or "", "waiting"), format_time(one.due_at))
         for one in found.waiting
     ]
-    _title("Waiting", shown=bool(due))
+    if due:
+        print_title("Waiting")
     print_rows(("TARGET", "REASON", "TRIED AGAIN"), due, plain="waiting")
-    _title("Last pushes", shown=bool(found.last))
+    if found.last:
+        print_title("Last pushes")
     print_rows(HEADERS, [cells(one) for one in found.last], plain="push")
-
-
-def _title(text: str, *, shown: bool) -> None:
-    if shown and on_terminal():
-        click.echo(f"\n{text}")

@@ -28,6 +28,7 @@ from receiver.cli.output import (
     handle_errors,
     json_text,
     print_rows,
+    print_title,
 )
 from receiver.config.variables import NEEDED
 from receiver.reasons import Outcome, State
@@ -61,7 +62,10 @@ def diff(app: str, a: str, b: str, as_json: bool) -> None:
 
     query = {"app": app, "a": a, "b": b}
     found = _asked(app, f"/api/diff?{urlencode(query)}", VersionDiff)
-    click.echo(json_text(found) if as_json else "\n".join(_lines(found)))
+    if as_json:
+        click.echo(json_text(found))
+    else:
+        _print(found)
 
 
 @click.command()
@@ -86,20 +90,21 @@ def _asked(app: str, path: str, kind: type[V]) -> V:
     return ask_receiver(settings, "GET", path, kind)
 
 
-def _lines(found: VersionDiff) -> list[str]:
+def _print(found: VersionDiff) -> None:
     from receiver.upkeep.version_settings import as_of
 
-    lines = [
-        f"{found.app}/{one.version}  {one.image}, {as_of(one.sent_at)}, {_running(one.running)}"
+    versions = [
+        (f"{found.app}/{one.version}", one.image, as_of(one.sent_at), _running(one.running))
         for one in (found.a, found.b)
     ]
-    wide = max((len(one.name) for one in found.differences), default=0)
-    lines += [f"  {one.name:<{wide}}  {one.a} → {one.b}" for one in found.differences]
-    if not found.differences:
-        lines.append("  no differences")
+    print_rows(("VERSION", "IMAGE", "SETTINGS", "RUNNING"), versions)
+    print_title("Differences")
+    rows = [(one.name, one.a, one.b) for one in found.differences]
+    print_rows(("SETTING", found.a.version, found.b.version), rows, plain="differs")
+    if not rows:
+        click.echo("no differences")
     if found.not_compared:
-        lines.append(f"  not compared: {', '.join(found.not_compared)}")
-    return lines
+        click.echo(f"not compared: {', '.join(found.not_compared)}")
 
 
 def _running(count: int | None) -> str:

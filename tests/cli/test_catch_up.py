@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from receiver.cli import output
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -52,9 +53,19 @@ def test_a_dry_run_lists_what_would_be_taken_and_writes_nothing(alone: Commands)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         f"would record  {REPOSITORY}:2.0  accepted",
-        f"would record  {REPOSITORY}:latest  ignored (latest_not_named)",
+        f"would record  {REPOSITORY}:latest  ignored latest_not_named",
     ]
     assert [path.name for path in alone.folder.iterdir()] == ["receiver.toml"]
+
+
+def test_on_a_terminal_what_was_missed_is_a_table(
+    alone: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+
+    done = alone.run("catch-up", "--since", "7d", "--dry-run")
+
+    assert done.stdout.splitlines()[0].split() == ["RESULT", "IMAGE", "VERDICT"]
 
 
 def test_the_progress_goes_to_standard_error_and_json_to_standard_output(alone: Commands) -> None:

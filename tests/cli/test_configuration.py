@@ -21,7 +21,7 @@ def test_check_of_a_valid_configuration_names_each_rule_and_its_target(
     done = commands.run("check")
 
     assert done.exit_code == 0
-    assert "studio/game-server → my-game/{tag}" in done.stdout
+    assert "  studio/game-server  my-game/{tag}\n" in done.stdout
     assert done.stdout.endswith("The configuration is valid.\n")
 
 

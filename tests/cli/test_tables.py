@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from click import unstyle
 
 from receiver.cli.output import moment
 from tests.support.commands import NOWHERE, Commands, commands_in
+from tests.support.receiver_process import RULE
 
 RECEIVER = (sys.executable, "-m", "receiver")
 IMAGE = "studio/game-server:1.0.0"
@@ -64,6 +66,36 @@ def test_colors_can_be_turned_off(commands: Commands, more: dict[str, str]) -> N
     cells = (IMAGE, "accepted", "my-game/1.0.0")
     assert head.startswith("RECEIVED (UTC)            ID ")
     assert [head.index(one) for one in columns] == [row.index(one) for one in cells]
+
+
+CHANNELS = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
+NOTICE = '\n[[notice]]\nurl_env = "TEAM_NOTICE_URL"\n'
+
+
+@pytest.mark.parametrize(
+    ("command", "headers", "colored"),
+    [
+        ("check", "RULE REPOSITORY VERSIONS AND CHANNELS", ""),
+        ("channels", "CHANNEL HAS STATE DETAILS", ""),
+        ("replay --since 1d", "ID VERDICT DETAILS", ""),
+        ("notify-test", "DESTINATION RESULT WHY NOT", "\x1b[31mnot sent"),
+    ],
+)
+def test_each_list_on_a_terminal_is_a_table(
+    commands: Commands, command: str, headers: str, colored: str
+) -> None:
+    """Those of `channels` and of others were lines without headers or colors."""
+    commands.configure(CHANNELS + NOTICE)
+    commands.environment["TEAM_NOTICE_URL"] = "json://127.0.0.1:9/x"
+
+    shown = on_terminal(commands, *command.split())
+    plain = on_terminal(commands, *command.split(), NO_COLOR="1")
+
+    heads = [line for line in shown.splitlines() if line.startswith("\x1b[1m")]
+    assert [unstyle(line).split() for line in heads] == [headers.split()]
+    assert colored in shown
+    assert [line.split() for line in plain.splitlines()].count(headers.split()) == 1
+    assert "\x1b" not in plain
 
 
 def test_the_findings_of_doctor_have_colors_unless_they_are_turned_off(commands: Commands) -> None:

@@ -81,7 +81,7 @@ def test_what_a_terminal_lacks_is_replaced(
     checked = run(commands, "check", **more)
 
     assert checked.returncode == 0, checked.stderr
-    assert f"rule  {shown}: " in checked.stdout.decode(encoding)
+    assert f"rule  {shown}  " in checked.stdout.decode(encoding)
 
 
 def test_no_replacement_ends_a_string_in_json() -> None:

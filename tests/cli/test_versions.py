@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from receiver.cli import output
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.commands import Commands, commands_beside
@@ -47,7 +48,10 @@ def names(found: dict[str, Any]) -> list[str]:
 
 
 def test_versions_of_this_receiver_are_compared_as_they_were_sent(
-    receiver: ReceiverHere, beside: Commands, sandbox: EdgegapSandbox
+    receiver: ReceiverHere,
+    beside: Commands,
+    sandbox: EdgegapSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made(receiver, "1.0.0")
     made(receiver, "1.0.1")
@@ -57,13 +61,21 @@ def test_versions_of_this_receiver_are_compared_as_they_were_sent(
 
     done = beside.run("diff", APP, "1.0.0", "1.0.1")
 
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+    table = beside.run("diff", APP, "1.0.0", "1.0.1").stdout.splitlines()
+
+    assert [line.split() for line in (table[0], table[4], table[5])] == [
+        ["VERSION", "IMAGE", "SETTINGS", "RUNNING"],
+        ["Differences"],
+        ["SETTING", "1.0.0", "1.0.1"],
+    ]
     assert done.exit_code == 0
-    assert "my-game/1.0.0  docker.io/studio/game-server:1.0.0, as they were sent " in done.output
-    assert "  image  docker.io/studio/game-server:1.0.0 → docker.io/" in done.output
+    assert "my-game/1.0.0  docker.io/studio/game-server:1.0.0  as they were sent " in done.output
+    assert "differs  image  docker.io/studio/game-server:1.0.0  docker.io/" in done.output
     assert names(beside.json_of("diff", APP, "1.0.0", "1.0.1", "--json")) == ["image"]
     assert {call.path for call in sandbox.calls} == {"/v1/deployments"}
-    assert ", 0 running deployments\nmy-game/1.0.1 " in done.output
-    assert ", 1 running deployment\n" in done.output
+    assert "  0 running deployments\nmy-game/1.0.1 " in done.output
+    assert "  1 running deployment\n" in done.output
 
 
 def test_a_version_made_by_hand_is_read_from_edgegap(

@@ -267,7 +267,10 @@ def test_what_waits_is_listed_and_approved_on_the_page(
         here.environment["PORT"] = here.url.rpartition(":")[2]
         delivery = waiting(here, "1.0")
         listed = commands_beside(here).run("channels", APP).stdout
-        assert "my-game/prod  not moved yet\n  1.0 waits (needs_approval) since 20" in listed
+        assert (
+            "channel  my-game/prod  not moved yet  waits  for 1.0 (needs_approval) since 20"
+            in listed
+        )
         with visitor(here) as person:
             for page in (person.read("/channels"), person.read("/")):
                 assert "Waits for an approval: my-game/prod to 1.0" in page.text

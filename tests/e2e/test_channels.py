@@ -270,8 +270,8 @@ def test_a_person_promotes_a_channel_to_what_another_has_or_to_a_version(
 
     assert edgegap.versions["two-app", "stable"]["docker_tag"] == "1.2"
     shown = commands.run("channels", "two-app").stdout
-    assert "two-app/stable  1.2\n  held at 1.2 since" in shown
-    assert "1.0 → 1.2  promote by command" in shown
+    assert "channel  two-app/stable  1.2  held  at 1.2 since" in shown
+    assert "two-app/stable  1.0  1.2  promote by command" in shown
     refused = commands.run("promote", "two-app", "stable")
     assert (refused.exit_code, "name either" in refused.stderr) == (1, True)
     assert commands.run("channels", "no-such-app").exit_code == 2

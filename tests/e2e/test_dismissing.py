@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.cli import output
 from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
@@ -92,14 +93,22 @@ def ask(here: ReceiverHere, path: str, body: Any) -> Any:
 
 
 def test_the_command_dismisses_by_id_and_undoes_it(
-    here: ReceiverHere, sandbox: EdgegapSandbox, beside: Commands
+    here: ReceiverHere,
+    sandbox: EdgegapSandbox,
+    beside: Commands,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     delivery = taken(here, sandbox, "1.0")
     registration = first(here, delivery)["id"]
 
     done = beside.run("dismiss", delivery)
+    beside.run("dismiss", "--undo", delivery)
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "on_terminal", lambda: True)
+        table = beside.run("dismiss", delivery)
 
     assert done.stdout == f"dismissed  {registration}  {APP}/1.0  name_taken\n"
+    assert table.stdout.splitlines()[0].split() == ["RESULT", "ID", "TARGET", "REASON"]
     one = first(here, delivery)
     assert (one["state"], one["outcome"], one["reason"]) == ("done", "dismissed", "name_taken")
     assert one["dismissed_at"] is not None

@@ -358,6 +358,8 @@ def test_each_listing_and_question_names_the_running_deployments(
         sandbox.misbehave(Fault("slow", seconds=3600, times=None))
         late = one.post("/do/prune", data=form).text
     blind = beside.run("prune", APP, "--dry-run").stdout.splitlines()
+    monkeypatch.setattr("receiver.cli.output.on_terminal", lambda: True)
+    table = beside.run("prune", APP, "--dry-run").stdout.splitlines()
     sandbox.behave()
     sandbox.proceed()
 
@@ -369,6 +371,7 @@ def test_each_listing_and_question_names_the_running_deployments(
     assert f"<li><bdi>1.0: {none}</bdi></li><li><bdi>1.1: {two}</bdi></li>" in page
     assert f"<li><bdi>1.1: {unknown}; it is kept unless none are</bdi></li>" in late
     assert [line.count(unknown) for line in blind] == [1, 1]
+    assert table[0].split() == ["RESULT", "VERSION", "WHY"]
 
 
 @pytest.mark.parametrize("answer", ["y", "n", ""])
