@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from receiver.logs import Source
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -15,6 +15,7 @@ from tests.support.visitor import PASSWORD, visitor
 CONFIG = (
     RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]') + NO_CATCH_UP
 )
+TALL: ViewportSize = {"width": 1440, "height": 1600}  # nothing is scrolled
 LOOKS = 4500  # milliseconds: the page asks at least twice
 
 pytestmark = needs_chromium
@@ -22,7 +23,7 @@ pytestmark = needs_chromium
 
 @pytest.fixture
 def page(browser: Browser, here: ReceiverHere) -> Iterator[Page]:
-    context = browser.new_context(base_url=here.url, bypass_csp=True)
+    context = browser.new_context(base_url=here.url, bypass_csp=True, viewport=TALL)
     yield context.new_page()
     context.close()
 
@@ -101,13 +102,13 @@ def test_what_has_the_focus_of_the_keyboard_holds_still(
     expect(region).to_contain_text("1.1" if path == "/channels" else "7.0")
     control = region.locator("button").first
     control.focus()
-    before = region.inner_text()
+    before = region.evaluate("contentOf")  # without relative times
 
     parked(here, sandbox, "8.0")
     here.ended(here.push("1.2"))
 
     expect(page.get_by_role("button", name="Show what changed")).to_be_visible()
-    assert region.inner_text() == before
+    assert region.evaluate("contentOf") == before
     expect(control).to_be_focused()
 
 
@@ -126,3 +127,80 @@ def test_all_of_a_reason_are_those_that_were_shown(
             in person.read(answer.headers["location"]).text
         )
     assert [outcome(here, one) for one in (*shown, newer)] == ["dismissed", "dismissed", None]
+
+
+TOP = "one => one.getBoundingClientRect().top"
+
+
+def waiting(page: Page) -> None:
+    """Something arrived, and waits until it may be shown."""
+    expect(page.locator("button.new")).to_be_visible()
+
+
+def test_a_parked_line_under_the_mouse_stays_where_it_is(
+    here: ReceiverHere, sandbox: EdgegapSandbox, page: Page
+) -> None:
+    """Only a control did: with the mouse on the line's text, a push moved it by 46 pixels."""
+    parked(here, sandbox, "7.0")
+    sign_in(page, PASSWORD)
+    text = page.get_by_text(f"The app {APP} already has a version 7.0").first
+    text.hover()
+    before = text.evaluate(TOP)
+
+    parked(here, sandbox, "8.0")  # a line above it
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, Source.PAGE))  # and an alert
+
+    waiting(page)
+    page.wait_for_timeout(LOOKS)
+    assert abs(text.evaluate(TOP) - before) < 2
+    page.mouse.move(1, 1)
+    expect(page.get_by_text(f"{REPOSITORY} is paused").first).to_be_visible()
+    expect(page.get_by_role("button", name=f"Dismiss {APP}/8.0")).to_be_visible()
+    expect(page.locator("button.new")).to_be_hidden()
+
+
+def test_what_is_selected_or_scrolled_to_stays_where_it_is(
+    here: ReceiverHere, sandbox: EdgegapSandbox, page: Page
+) -> None:
+    """What is above it changed all the same, and moved it."""
+    parked(here, sandbox, "7.0")
+    sign_in(page, PASSWORD)
+    row = page.locator("[data-live=parked] [data-row]").first
+    row.evaluate("one => window.getSelection().selectAllChildren(one)")
+    before = row.evaluate(TOP)
+
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, Source.PAGE))
+
+    waiting(page)
+    assert abs(row.evaluate(TOP) - before) < 2
+    page.evaluate("window.getSelection().removeAllRanges()")
+    expect(page.get_by_text(f"{REPOSITORY} is paused").first).to_be_visible()
+
+    page.set_viewport_size({"width": 1440, "height": 500})
+    page.evaluate("window.scrollTo({ top: 100 })")
+    before = row.evaluate(TOP)
+    here.inside(lambda: here.service.manual.resume(REPOSITORY, Source.PAGE))
+    waiting(page)
+    assert abs(row.evaluate(TOP) - before) < 2
+    page.evaluate("window.scrollTo({ top: 0 })")
+    expect(page.locator("button.new")).to_be_hidden()
+
+
+def test_a_line_under_the_mouse_still_fills_itself_in(here: ReceiverHere, page: Page) -> None:
+    """What changes in place may: nothing moves for it."""
+    here.ended(here.push("1.0"))
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, Source.PAGE))
+    here.push("1.1")
+    sign_in(page, PASSWORD)
+    line = page.get_by_role("region", name="Newest push of each rule").get_by_role("listitem").first
+    expect(line).to_contain_text("queued")
+    page.mouse.move(0, 0)
+    title = page.get_by_role("heading", name="Newest push of each rule")
+    before = title.evaluate(TOP)
+    title.hover()
+
+    here.inside(lambda: here.service.manual.resume(REPOSITORY, Source.PAGE))
+    here.wake()
+
+    expect(line).to_contain_text(f"created {APP}/1.1")
+    assert abs(title.evaluate(TOP) - before) < 2

@@ -55,8 +55,10 @@ function say(text) {
   document.getElementById("said").textContent = text;
 }
 
-// Gives an element the content of another; open details, choices and focus are kept.
+// Gives an element the content of another; open details, choices and focus are kept. Returns what
+// takes it back.
 function put(element, fresh) {
+  const old = [...element.childNodes];
   const open = [...element.querySelectorAll("details[id][open]")].map((details) => details.id);
   const focused = element.contains(document.activeElement) ? document.activeElement : null;
   const chosen = [...element.querySelectorAll("select[id]")].map((select) => [select.id, select.value]);
@@ -66,7 +68,11 @@ function put(element, fresh) {
     const select = document.getElementById(id);
     if (select && [...select.options].some((option) => option.value === value)) select.value = value;
   }
-  if (focused) counterpart(element, focused)?.focus();
+  if (focused) counterpart(element, focused)?.focus({ preventScroll: true });
+  return () => {
+    element.replaceChildren(...old);
+    focused?.focus({ preventScroll: true });
+  };
 }
 
 function counterpart(element, old) {
@@ -75,14 +81,16 @@ function counterpart(element, old) {
   return same.find((other) => other.textContent === old.textContent) ?? (old.href ? same[0] : null);
 }
 
-function replace(region, fresh) {
+// Shows a region's new content, unless something would move that must not. Returns whether it did.
+function replace(region, fresh, all) {
   const known = rowsOf(region);
-  put(region, fresh);
+  if (!unlessMoved(region, [() => put(region, fresh)], all)) return false;
   let arrived = 0;
   for (const [name, row] of rowsOf(region)) {
     if (!known.has(name)) { row.classList.add("arrived"); arrived += 1; }
   }
-  if (arrived && known.size) say(arrived === 1 ? "1 new push received." : `${arrived} new pushes received.`);
+  if (arrived && known.size && "rows" in region.dataset) say(arrived === 1 ? "1 new push received." : `${arrived} new pushes received.`);
+  return true;
 }
 
 const seen = new Map(); // each region's content when it was last fetched
@@ -106,45 +114,92 @@ for (const kind of ["pointerdown", "pointermove"]) {
   document.addEventListener(kind, (event) => { pointer = event.pointerType; }, { passive: true });
 }
 
-// The controls that a click or a key would use now. A finger does not rest on what it pressed; the
-// focus that a mouse leaves behind is not visible.
-function inUse() {
-  const hovered = pointer === "touch" ? null : [...document.querySelectorAll(":hover")].pop();
-  const active = document.activeElement;
-  const focused = active?.matches(`:focus-visible, ${FIELDS}`) ? active : null;
-  return [hovered?.closest(CONTROLS), focused?.closest(CONTROLS)].filter((one) => one && !one.matches("button.new"));
+// What the mouse rests on. A finger does not rest on what it pressed.
+function hovered() {
+  const one = pointer === "touch" ? null : [...document.querySelectorAll("main :hover")].pop();
+  return one?.matches("button.new") ? null : one;
 }
 
-// A region holds still while a control in it or below it is under the mouse or has the focus, so
-// that a click does what the person sees; and while text in it is selected. A list also does while
-// someone points at it or has scrolled into it.
-function holdsStill(region) {
+// What a click or a key would use now, and what is selected. The focus that a mouse leaves behind
+// is not visible.
+function inUse() {
+  const active = document.activeElement;
+  const focused = active?.matches(`:focus-visible, ${FIELDS}`) && !active.matches("button.new") ? active : null;
   const selection = window.getSelection();
-  if (!selection.isCollapsed && region.contains(selection.anchorNode)) return true;
-  if (inUse().some((one) => region.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING)) return true;
-  return "rows" in region.dataset && rowsOf(region).size > 0
-    && (region.matches(":hover") || region.getBoundingClientRect().top < 0);
+  const selected = selection.isCollapsed ? null : selection.anchorNode?.parentElement;
+  return [hovered()?.closest(CONTROLS), focused, selected].filter((one) => one);
+}
+
+// A region holds still while any of it is in use, or someone has scrolled into it.
+function holdsStill(region) {
+  const { top, bottom } = region.getBoundingClientRect();
+  return inUse().some((one) => region.contains(one)) || (top < 0 && bottom > 0);
+}
+
+// The parts that can be seen, if the page is scrolled.
+function inView() {
+  const parts = window.scrollY > 0 ? document.querySelectorAll("main [data-row], main [data-live], main .card, main h2") : [];
+  return [...parts].filter((one) => {
+    const { top, bottom } = one.getBoundingClientRect();
+    return top < bottom && bottom > 0 && top < window.innerHeight;
+  });
+}
+
+// Returns how an element is found once its region has other content: a row by its name, others by
+// their place in the region.
+function finder(one, region) {
+  if (one === region || !region.contains(one)) return () => one;
+  if (one.dataset.row) return () => rowsOf(region).get(one.dataset.row);
+  const path = [];
+  for (let at = one; at !== region; at = at.parentElement) path.unshift([...at.parentElement.children].indexOf(at));
+  return () => path.reduce((at, index) => at?.children[index], region);
+}
+
+function isSame(one, other) {
+  if (one === other || one.dataset.row) return true;
+  const says = [...one.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+  return one.tagName === other.tagName && (!says || contentOf(one) === contentOf(other));
+}
+
+// Changes a region unless something would move that is in use or in view, or what the mouse rests on
+// would be another; nothing is painted in between. Each change returns what takes it back. Returns
+// whether the region was changed.
+function unlessMoved(region, changes, all = false) {
+  const used = [hovered(), ...inUse()].filter((one) => one).map((one) => one.closest("[data-row]") ?? one);
+  const before = all ? [] : [...used, ...inView()].map((one) => (
+    { one, find: finder(one, region), top: one.getBoundingClientRect().top }
+  ));
+  const scrolled = window.scrollY;
+  const made = changes.map((change) => change());
+  const moved = before.some(({ one, find, top }) => {
+    const now = find();
+    if (!now || !isSame(one, now)) return used.includes(one);
+    return Math.abs(now.getBoundingClientRect().top - top) > 1;
+  });
+  if (!moved) return true;
+  for (const takeBack of made) takeBack();
+  if (window.scrollY !== scrolled) window.scrollTo({ top: scrolled, behavior: "instant" });
+  return false;
 }
 
 // The rows of a list that are there change in place, also while it holds still: each stays the same
 // delivery's. Returns whether that was all.
 function patchRows(region, fresh) {
   const changed = rowsOf(fresh);
-  for (const [name, row] of rowsOf(region)) {
-    const now = changed.get(name);
-    if (now && contentOf(row) !== contentOf(now)) put(row, now);
-  }
-  return [...rowsOf(region).keys()].join() === [...changed.keys()].join();
+  const known = [...rowsOf(region)];
+  const changes = known.map(([name, row]) => [row, changed.get(name)])
+    .filter(([row, now]) => now && contentOf(row) !== contentOf(now))
+    .map(([row, now]) => () => put(row, now));
+  return unlessMoved(region, changes) && known.map(([name]) => name).join() === [...changed.keys()].join();
 }
 
 // Shows what waits, in the regions that need not hold still any more or in all.
 function showWaiting(all = false) {
   for (const [name, fresh] of waiting) {
     const region = document.querySelector(`[data-live="${name}"]`);
-    if (region && !all && holdsStill(region)) {
-      if (!("rows" in region.dataset) || !patchRows(region, fresh)) continue;
-    } else if (region) replace(region, fresh);
-    waiting.delete(name);
+    const patched = !all && holdsStill(region);
+    const shown = !patched ? replace(region, fresh, all) : "rows" in region.dataset && patchRows(region, fresh);
+    if (shown) waiting.delete(name);
   }
   announce();
 }
@@ -254,6 +309,8 @@ if (keysOn) {
   });
   if (window.location.hash === SEARCH) document.querySelector(SEARCH)?.focus();
 }
+
+document.addEventListener("animationend", (event) => event.target.classList.remove("arrived"));
 
 document.addEventListener("submit", (event) => {
   for (const button of event.target.querySelectorAll("button[type=submit]")) {
