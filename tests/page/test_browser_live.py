@@ -125,7 +125,7 @@ def test_a_screen_has_at_least_fifteen_rows_and_a_phone_s_seven(
     page.set_viewport_size({"width": width, "height": height})
     receiver.post(webhook_body("latest"))
     for n in range(16):
-        receiver.push(f"1.{n}.0")
+        receiver.ended(receiver.push(f"1.{n}.0"))  # a row that changes is another one
     sign_in(page, PASSWORD, "/deliveries")
     rows = page.get_by_role("listitem").filter(has_text="my-game/")
     expect(rows).to_have_count(16)
@@ -182,3 +182,37 @@ def test_a_push_fills_its_line_in(page: Page, receiver: ReceiverProcess) -> None
     line = page.get_by_role("list", name="Progress")
     expect(line).to_contain_text("created my-game/1.0.0")
     expect(line).to_contain_text("created my-game/staging")
+
+
+def test_it_asks_every_two_seconds_while_something_happens_and_every_fifteen_at_rest(
+    page: Page, receiver: ReceiverProcess
+) -> None:
+    page.clock.install()
+    sign_in(page, PASSWORD, "/rules")
+    page.evaluate("""() => {
+        window.asked = 0;
+        window.fetch = async () => { asked += 1; return new Response(null, { status: 304 }); };
+    }""")
+
+    def asked_in(seconds: int) -> int:
+        before = page.evaluate("asked")
+        for _ in range(seconds):
+            page.clock.run_for(1000)
+        return int(page.evaluate("asked")) - before
+
+    assert asked_in(20) == 10
+    page.clock.fast_forward("01:00")
+    assert asked_in(30) == 6
+    page.clock.fast_forward("05:00")
+    asked_in(15)
+    assert asked_in(60) == 4
+    before = page.evaluate("asked")
+
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    assert page.evaluate("asked") == before + 1
+    assert asked_in(20) == 10
+    page.clock.fast_forward("06:00")
+    page.evaluate("document.querySelector('[data-live]').innerHTML = '<p class=busy></p>'")
+    asked_in(15)
+    assert asked_in(20) == 10

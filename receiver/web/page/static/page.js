@@ -1,7 +1,7 @@
 // The page works without this script, which updates its live parts.
 "use strict";
 
-const EVERY = 2000; // milliseconds
+const SECOND = 1000; // milliseconds
 
 // The same words as the receiver's: a page that was just rendered does not change.
 function distance(milliseconds) {
@@ -231,6 +231,7 @@ function adopt(text) {
     if (!document.querySelector(`[data-live="${name}"]`) || seen.get(name) === content) continue;
     seen.set(name, content);
     waiting.set(name, fresh);
+    busyAt = performance.now();
   }
 }
 
@@ -243,7 +244,6 @@ function signIn() {
 }
 
 async function look() {
-  if (document.hidden) return;
   const address = new URL(window.location.href);
   address.searchParams.set("live", "1");
   try {
@@ -255,7 +255,37 @@ async function look() {
     document.body.classList.add("away"); // the receiver restarts, or the network is gone
   }
   showWaiting();
+}
+
+// How often it looks: every 2 seconds while something is in progress, and for a while after
+// something changed or was done here; then every 5, and every 15 at rest.
+let busyAt = 0;
+let dueAt = 0;
+
+function interval() {
+  if (document.querySelector("[data-live] .busy, [data-live] .live")) busyAt = performance.now();
+  const quiet = performance.now() - busyAt;
+  return (quiet < 30 * SECOND ? 2 : quiet < 300 * SECOND ? 5 : 15) * SECOND;
+}
+
+let looking = false;
+
+async function lookIfDue() {
+  if (document.hidden || looking) return;
+  if (performance.now() >= dueAt - SECOND / 2) {
+    looking = true;
+    dueAt = performance.now();
+    await look();
+    dueAt += interval();
+    looking = false;
+  } else if (waiting.size) showWaiting();
   showTimes();
+}
+
+function lookAtOnce() {
+  busyAt = performance.now();
+  dueAt = 0;
+  lookIfDue();
 }
 
 document.addEventListener("click", (event) => {
@@ -328,13 +358,7 @@ for (const region of document.querySelectorAll("[data-live]")) {
 showTimes();
 document.documentElement.classList.add("scripted");
 if (document.querySelector("[data-live]")) {
-  let looking = false;
-  const again = async () => {
-    if (looking) return;
-    looking = true;
-    await look();
-    looking = false;
-  };
-  setInterval(again, EVERY);
-  document.addEventListener("visibilitychange", again);
+  setInterval(lookIfDue, SECOND);
+  document.addEventListener("visibilitychange", lookAtOnce);
+  for (const kind of ["focus", "pageshow"]) window.addEventListener(kind, lookAtOnce); // after an action, too
 }
