@@ -42,6 +42,8 @@ _OVERWRITTEN = """SELECT DISTINCT rule, repository, tag
  WHERE overwritten AND created_at >= :after"""
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _SIZE_SHARED = "SELECT pg_database_size(current_database())"
+_FOR_PERSON = """SELECT count(*) FROM registrations WHERE state IN ('parked', 'waiting')
+ AND (state = 'parked' OR waiting_reason = 'needs_approval')"""
 _HELD = f"""SELECT count(*) FROM registrations
  WHERE state IN ('queued', 'waiting') AND {_GOES_ON}"""  # noqa: S608 - constant SQL
 _HELD_OF = f"{_HELD} AND repository = :repository"
@@ -72,6 +74,11 @@ def count_held(tx: Tx, repository: str | None = None) -> int:
 def count_open(tx: Tx) -> dict[str, int]:
     """Return how many registrations are open, by state."""
     return {row.state: row.many for row in tx.run(_OPEN)}
+
+
+def count_for_person(tx: Tx) -> int:
+    """Return how many registrations need a person: they are parked, or wait for an approval."""
+    return int(tx.run(_FOR_PERSON).scalar_one())
 
 
 def newest_version(tx: Tx) -> NewestVersion | None:

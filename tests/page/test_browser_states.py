@@ -131,6 +131,31 @@ def test_what_is_parked_is_dismissed_and_taken_back(
     expect(page.get_by_text("parked name_taken").first).to_be_visible()
 
 
+def test_each_tab_counts_what_needs_a_person_and_has_a_red_dot_meanwhile(
+    page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """Only the overview did, and only in its title."""
+    icon = page.locator("link[rel=icon]")
+    page.goto("/rules")
+    expect(page).to_have_title("Rules · Receiver")
+    expect(icon).to_have_attribute("href", re.compile(r"/icon\.svg"))
+
+    created(here, "1.0")  # `prod` waits for an approval
+
+    expect(page).to_have_title("(1) Rules · Receiver")
+    expect(icon).to_have_attribute("href", re.compile(r"/icon-attention\.svg"))
+    assert page.request.get(str(icon.get_attribute("href"))).ok
+    sandbox.add_version(APP, "1.1", docker_image="studio/another")
+    delivery = here.push("1.1")
+    assert here.ended(delivery)["reason"] == "name_taken"
+    for path in ("/", "/deliveries", f"/deliveries/{delivery}", "/channels", "/checks"):
+        page.goto(path)
+        expect(page).to_have_title(re.compile(r"^\(2\) "))
+    page.goto("/")
+    page.get_by_role("button", name=f"Dismiss {APP}/1.1").click()
+    expect(page).to_have_title("(1) Overview · Receiver")
+
+
 def test_versions_say_why_they_are_kept_and_what_changed(
     page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:

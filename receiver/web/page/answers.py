@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from receiver.images import size_text
 from receiver.ledger.ledger import Revision
+from receiver.ledger.stats import count_for_person
 from receiver.service import Service
 from receiver.version import VERSION
 from receiver.web.operation import HTML
@@ -27,20 +28,25 @@ from receiver.web.page.sessions import Session
 LONGEST_FILTER = 200
 
 
-def answer_page(request: Request, session: Session, template: str, **facts: Any) -> Response:
+async def answer_page(request: Request, session: Session, template: str, **facts: Any) -> Response:
     """Return the page, or only its live parts if the script requests them."""
-    here = request.url.path + _query_of(request)
+    service: Service = request.app.state.service
+    problems = (await service.health.lately()).conditions
+    facts = {
+        **facts,
+        "csrf": session.masked(),
+        "here": request.url.path + _query_of(request),
+        "attention": len(problems) + await service.ledger.read(count_for_person),
+    }
     if FRAGMENT in request.query_params:
-        return render(template, layout="fragment.html", csrf=session.masked(), here=here, **facts)
+        return render(template, layout="fragment.html", **facts)
     flash = flash_of(request)
     response = render(
         template,
-        csrf=session.masked(),
-        here=here,
         flash=flash,
         etag=getattr(request.state, "etag", ""),
-        started_at=request.app.state.service.started_at,
-        footer=_footer(request.app.state.service),
+        started_at=service.started_at,
+        footer=_footer(service),
         **facts,
     )
     if flash:
@@ -93,7 +99,9 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
         revision = await current.read(service.ledger)
         query = sorted((name, value) for name, value in request.query_params.items()
                        if name != FRAGMENT)  # fmt: skip
-        parts = (_START, session.csrf, request.url.path, query, revision, id(service.settings))
+        problems = len((await service.health.lately()).conditions)
+        parts = (_START, session.csrf, request.url.path, query, revision, problems,
+                 id(service.settings))  # fmt: skip
         tag = f'"{hashlib.sha256(repr((parts, also)).encode()).hexdigest()[:32]}"'
         known = request.headers.get("if-none-match", "").removeprefix("W/")  # by a proxy
         headers = {**HEADERS, "ETag": tag}

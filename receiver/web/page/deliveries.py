@@ -168,7 +168,7 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
     health = await service.health.now()
     full = len(page.deliveries) == ROWS
     given = {name: value for name, value in chosen.items() if value}
-    return answer_page(
+    return await answer_page(
         request, session, "deliveries.html",
         days=by_day(
             page.deliveries, health.conditions,
@@ -222,7 +222,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
             scope = Scope(registration.app, most=1, keep=1)
             old = await outlook(service.ledger, service.settings, scope)
             room[registration.id] = old.planned[0].target.version if old.planned else ""
-    return answer_page(
+    return await answer_page(
         request, session, "delivery.html",
         row=row, decided=_decided(row.tag, own), room=room,
         result=status_of(row, held=held),

@@ -43,13 +43,13 @@ def overview_page() -> Page:
         lists = [(app, edgegap.known(app)) for app in apps_of(service)]
         steps = steps_of(overview, settings, lists)
         edgegap.wanted = bool(steps)
-        return answer_page(
+        return await answer_page(
             request, session, "overview.html",
             overview=overview, steps=steps,
             days=chart_of_days(days), times=chart_of_times(took),
             flows=[_newest_flow(one, settings.rules, overview) for one in overview.rules],
             answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
-            most_alike=MOST_ALIKE, attention=overview.parked_count + len(overview.degraded),
+            most_alike=MOST_ALIKE,
         )  # fmt: skip
 
     return show_overview
@@ -193,7 +193,7 @@ async def show_rules(service: Service, request: Request, session: Session) -> Re
         for name, own in groupby(ordered, key=lambda rule: rule.repository)
         if name in known
     ]
-    return answer_page(
+    return await answer_page(
         request, session, "rules.html",
         repositories=shown, tag=tag, pauses=overview.pauses,
         catching_up=settings.catch_up_every is not None,
@@ -206,7 +206,7 @@ async def show_link(service: Service, request: Request, session: Session) -> Res
     if repository not in {rule.repository for rule in settings.rules}:
         return failure(request, 404, "There is no such link.", "No rule names the repository.")
     base = settings.public_url or str(request.base_url)
-    return answer_page(
+    return await answer_page(
         request, session, "link.html",
         repository=repository, link=service.links.link(base, repository),
     )  # fmt: skip

@@ -79,7 +79,7 @@ def render(
 
     By default it is for a visitor who is not signed in, without a message of the last action.
     """
-    facts = {"csrf": "", "here": None, "flash": "", **facts}
+    facts = {"csrf": "", "here": None, "flash": "", "attention": 0, **facts}
     text = _environment.get_template(template).render(layout=layout, **facts)
     return HTMLResponse(text, status, headers=HEADERS)
 

@@ -91,7 +91,7 @@ async def show_checks(service: Service, request: Request, session: Session) -> R
     """Show the last run of `receiver doctor` in this process, with the buttons to run it."""
     checks = _checks_of(request)
     counts = Counter(finding.health for finding in checks.findings)
-    return answer_page(
+    return await answer_page(
         request, session, "checks.html",
         checks=checks, colours=COLOURS, failed=counts[Health.FAIL], warned=counts[Health.WARN],
         catching_up=service.settings.catch_up_every is not None,

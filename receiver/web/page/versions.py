@@ -58,7 +58,7 @@ async def show_versions(service: Service, request: Request, session: Session) ->
     """Show the versions of each app."""
     channels = set(service.settings.channels())
     shown = [shown_app(app, channels) for app in await all_versions(service, request)]
-    return answer_page(request, session, "versions.html", apps=shown)
+    return await answer_page(request, session, "versions.html", apps=shown)
 
 
 def shown_app(app: AppVersions, channels: set[tuple[str, str]]) -> Shown:
@@ -105,10 +105,10 @@ async def show_diff(service: Service, request: Request, session: Session) -> Res
     except VersionUnknown as error:
         return failure(request, HTTPStatus.NOT_FOUND, "A version does not exist.", str(error))
     except VersionUnreadable as error:
-        return answer_page(
+        return await answer_page(
             request, session, "diff.html", found=None, app=app, a=a, b=b, why=str(error)
         )
-    return answer_page(request, session, "diff.html", found=found, app=app, a=a, b=b)
+    return await answer_page(request, session, "diff.html", found=found, app=app, a=a, b=b)
 
 
 class Board(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ async def show_channels(service: Service, request: Request, session: Session) ->
         _board(app, [name for owner, name in channels if owner == app.app], service)
         for app in await all_versions(service, request)
     ]
-    return answer_page(request, session, "channels.html", boards=boards, last_move=last_move)
+    return await answer_page(request, session, "channels.html", boards=boards, last_move=last_move)
 
 
 def last_move(channel: AppChannel) -> Move | None:
@@ -187,4 +187,4 @@ async def show_promotion(service: Service, request: Request, session: Session) -
         "app": move.app, "channel": move.channel, "to": to or "", "from": other or "",
         "tag": move.tag, "digest": move.digest or "", "has": move.from_tag or "",
     }  # fmt: skip
-    return answer_page(request, session, "promote.html", move=move, fields=fields)
+    return await answer_page(request, session, "promote.html", move=move, fields=fields)

@@ -223,6 +223,9 @@ function announce() {
 function adopt(text) {
   const fetched = new DOMParser().parseFromString(text, "text/html");
   if (fetched.title) document.title = fetched.title;
+  const icon = document.querySelector("link[rel=icon]");
+  const shown = fetched.querySelector("link[rel=icon]")?.getAttribute("href");
+  if (shown && shown !== icon.getAttribute("href")) icon.setAttribute("href", shown);
   const token = fetched.querySelector("input[name=csrf]")?.value; // after signing in again: another one
   if (token) for (const field of document.querySelectorAll("input[name=csrf]")) field.value = token;
   for (const fresh of fetched.querySelectorAll("[data-live]")) {
