@@ -6,7 +6,17 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    TextClause,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from receiver.ledger.approvals import approval_of_registration, waiting_moves
 from receiver.ledger.cursors import Cursor, read_cursors
@@ -49,16 +59,23 @@ _RECEIVED = """SELECT d.address, d.user_agent, d.status, d.body_start, b.headers
 _DELIVERIES_OF = "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id"
 _REQUESTS_OF = "SELECT * FROM requests WHERE registration_id = :id ORDER BY attempt, step"
 DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
+COUNTED = 2000  # deliveries among which what no index supports is counted
+FEW = 2000  # overwritten tags that are all looked up; if there are more, deliveries are searched
 # Not a move or a trial that a person requested, which is accepted with a sentence.
 _IS_PUSH = """({0}.source NOT IN ('command', 'restore') OR {0}.verdict <> 'accepted'
   OR {0}.sentence = '')"""
+# In the words of the index `registrations_overwritten`.
+_OVERWRITTEN = text("registrations.overwritten")
+_COUNT_OVERWRITTEN = """SELECT count(*) FROM
+ (SELECT 1 FROM registrations WHERE overwritten LIMIT :most) found"""
 ENDED_WELL = (Outcome.CREATED.value, Outcome.UPDATED.value, Outcome.UNCHANGED.value)
 
 
 class Filter(msgspec.Struct, frozen=True):
     """Which deliveries to list. `before` is an id: the page after it, newest first.
 
-    `depth`: search at most this many deliveries, however few of them match.
+    `after`: the page before this id; its deliveries come oldest first. `depth`: search at most this
+    many deliveries, however few of them match.
     """
 
     repository: str | None = None
@@ -70,32 +87,56 @@ class Filter(msgspec.Struct, frozen=True):
     version: str | None = None
     reason: Reason | None = None
     source: str | None = None
+    overwritten: bool = False
     text: str | None = None
     since: int | None = None
     until: int | None = None
     before: str | None = None
+    after: str | None = None
     depth: int | None = None
     limit: int = 100
 
     @property
     def has_index(self) -> bool:
-        """Whether an index finds what is wanted."""
+        """Whether an index finds what is wanted, if few tags are overwritten."""
         if self.text is not None or self.source is not None:
             return False
         if self.digest is not None or (self.tag is not None and self.repository is None):
             return False
-        registered = (self.app, self.version, self.reason)
-        return self.state != State.DONE and (self.state is not None or not any(registered))
+        if self.overwritten or self.state not in {None, State.DONE}:
+            return True
+        return self.state is None and not any((self.app, self.version, self.reason))
 
 
 def search_deliveries(tx: Tx, wanted: Filter) -> DeliveryPage:
     """Return one page of deliveries; a search without an index ends after DEPTH deliveries."""
-    search = replace(wanted, limit=wanted.limit + 1, depth=None if wanted.has_index else DEPTH)
+    search = _bounded(tx, replace(wanted, limit=wanted.limit + 1), DEPTH)
     found = list_deliveries(tx, search)
     if len(found) > wanted.limit:
         shown = found[: wanted.limit]
         return DeliveryPage(tuple(shown), shown[-1].id)
     return DeliveryPage(tuple(found), end_of_depth(tx, search))
+
+
+def count_deliveries(tx: Tx, wanted: Filter) -> tuple[int, bool]:
+    """Count what a search finds, and return whether there may be more.
+
+    At most `limit` are counted, and without an index those among COUNTED deliveries.
+    """
+    search = _bounded(tx, replace(wanted, limit=wanted.limit + 1), COUNTED)
+    ids = _chosen(search).with_only_columns(deliveries.c.id).subquery()
+    found = int(tx.connection.execute(select(func.count()).select_from(ids)).scalar_one())
+    if found > wanted.limit:
+        return wanted.limit, True
+    return found, end_of_depth(tx, search) is not None
+
+
+def _bounded(tx: Tx, wanted: Filter, depth: int) -> Filter:
+    """Limit a search that no index supports to this many deliveries."""
+    indexed = wanted.has_index
+    if wanted.overwritten and wanted.state in {None, State.DONE}:
+        indexed = indexed and tx.run(_COUNT_OVERWRITTEN, most=FEW).scalar_one() < FEW
+    return replace(wanted, depth=None if indexed else depth)
 
 
 def list_deliveries(tx: Tx, wanted: Filter) -> list[Delivery]:
@@ -135,7 +176,9 @@ def end_of_depth(tx: Tx, wanted: Filter) -> str | None:
 def _newest(wanted: Filter) -> Select[tuple[str]]:
     """Choose the ids of the page's time, newest first; without `since`, back to the oldest."""
     c = deliveries.c
-    query = select(c.id).order_by(c.id.desc())
+    query = select(c.id).order_by(c.id.desc() if wanted.after is None else c.id)
+    if wanted.after is not None:
+        query = query.where(c.id > wanted.after)
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
     if wanted.since is not None:  # an id is never older than its delivery
@@ -263,9 +306,11 @@ def _chosen(wanted: Filter) -> Select[Any]:
     if wanted.verdict not in {None, Verdict.ACCEPTED}:  # the index by verdict holds none of those
         query = query.where(text("verdict <> 'accepted'"))
     if wanted.depth is not None:
-        newest = _newest(wanted).limit(wanted.depth).subquery()
-        oldest = select(func.min(newest.c.id)).scalar_subquery()
-        query = query.where(c.id >= oldest)
+        searched = _newest(wanted).limit(wanted.depth).subquery()
+        oldest, newest = (
+            select(end(searched.c.id)).scalar_subquery() for end in (func.min, func.max)
+        )
+        query = query.where(c.id >= oldest if wanted.after is None else c.id <= newest)
     if wanted.digest is not None:  # a webhook has none: preflight finds it out
         found = registrations.c.digest == wanted.digest
         query = query.where(or_(c.digest == wanted.digest, _led_to_one(found)))
@@ -288,11 +333,13 @@ def _registered(wanted: Filter) -> ColumnElement[bool] | None:
     Of the open ones, which are few, the index by state begins; others are read row by row.
     """
     r, joined = registrations.c, led_to.join(registrations)
-    ours = [
+    ours: list[ColumnElement[bool] | TextClause] = [
         column == value
         for column, value in ((r.app, wanted.app), (r.version, wanted.version))
         if value is not None
     ]
+    if wanted.overwritten:
+        ours.append(_OVERWRITTEN)
     own_reason: list[ColumnElement[bool]] = []
     if wanted.reason is not None:
         if not ours and wanted.state is None:  # the delivery's own reason: it led to nothing
@@ -303,6 +350,9 @@ def _registered(wanted: Filter) -> ColumnElement[bool] | None:
     elif wanted.state is not None:
         few = select(led_to.c.delivery_id).select_from(joined)
         return deliveries.c.id.in_(few.where(r.state == wanted.state.value, *ours))
+    if wanted.overwritten and wanted.depth is None:
+        those = led_to.c.registration_id.in_(select(r.id).where(*ours))
+        return deliveries.c.id.in_(select(led_to.c.delivery_id).where(those))
     return or_(*own_reason, _led_to_one(and_(*ours))) if ours else None
 
 

@@ -145,6 +145,9 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["webhook", "catch-up", "command", "restore", "test"] | UnsetType,
         described("Only deliveries that were reported in this way."),
     ] = UNSET
+    overwritten: Annotated[
+        bool, Meta(description="Only deliveries with a registration of a tag that was overwritten.")
+    ] = False
     since: Annotated[
         Time | UnsetType, described("Only deliveries that were received then or later.")
     ] = UNSET

@@ -53,19 +53,17 @@ class Overview(LedgerOverview, frozen=True):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a person may want to act on although nothing is wrong, as sentences."""
-        approvals = sum(one.reason == Reason.NEEDS_APPROVAL.value for one in self.waiting)
-        tags = self.overwritten
-        sentences = (
-            (approvals, "1 move waits for an approval.", "{} moves wait for an approval."),
-            (
-                tags,
-                "1 tag was overwritten in the last 24 hours.",
-                "{} tags were overwritten in the last 24 hours.",
-            ),
-        )
-        return tuple(
-            one if count == 1 else more.format(count) for count, one, more in sentences if count
-        )
+        count = sum(one.reason == Reason.NEEDS_APPROVAL.value for one in self.waiting)
+        wait = "move waits" if count == 1 else "moves wait"
+        approvals = f"{count} {wait} for an approval." if count else ""
+        return tuple(one for one in (approvals, self.overwritten_remark) if one)
+
+    @property
+    def overwritten_remark(self) -> str:
+        """How many tags were overwritten lately, as a sentence; empty if none was."""
+        were = "tag was" if self.overwritten == 1 else "tags were"
+        last = f"{self.overwritten} {were} overwritten in the last 24 hours."
+        return last if self.overwritten else ""
 
 
 async def overview_of(service: Service) -> Overview:

@@ -20,6 +20,7 @@ SPAN_MS = 80 * 24 * 3600 * 1000  # younger than what is purged
 IGNORED_EVERY = 5  # one in five is an untagged part of a multi-platform push
 NEWEST = 200  # of these some are queued, some parked; all older ones are done, but few
 PARKED_EVERY = 5000
+OVERWRITTEN_EVERY = 500
 ROWS_AT_ONCE = 20_000
 
 Row = dict[str, Any]
@@ -92,7 +93,7 @@ def _one(number: int, from_newest: int, at: int) -> Iterator[tuple[str, Row]]:
         },
     )
     if tag is not None:
-        yield from _worked(delivery, repository, tag, _standing(number, from_newest), at)
+        yield from _worked(number, delivery, tag, _standing(number, from_newest), at)
 
 
 def _standing(number: int, from_newest: int) -> Row:
@@ -102,8 +103,9 @@ def _standing(number: int, from_newest: int) -> Row:
 
 
 def _worked(
-    delivery: str, repository: str, tag: str, standing: Row, at: int
+    number: int, delivery: str, tag: str, standing: Row, at: int
 ) -> Iterator[tuple[str, Row]]:
+    repository = REPOSITORIES[number % len(REPOSITORIES)]
     app, registration = app_of(repository), first_id(REGISTRATION, at)
     image = {"repository": repository, "tag": tag}
     target = {"app": app, "version": tag, "mode": "create", "push_time": at - 1000}
@@ -121,6 +123,7 @@ def _worked(
             "created_at": at,
             "updated_at": at + 2000,
             "finished_at": None if queued else at + 2000,
+            "overwritten": standing is _DONE and number % OVERWRITTEN_EVERY == 1,
         },
     )
     yield "led_to", {"delivery_id": delivery, "registration_id": registration}

@@ -274,6 +274,8 @@ def test_pages_are_linked_to_the_end(api: httpx.Client) -> None:
         ("app=my-game", 0),
         ("since=2026-01-01", 1),
         ("until=2026-01-01T00:00:00Z", 0),
+        ("overwritten=1", 0),
+        ("overwritten=true", 0),
         ("since=2026-01-01T00:00:00.5%2B02:00", 1),
     ],
 )

@@ -13,6 +13,7 @@ from receiver.ledger.gates import pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import (
     Filter,
+    count_deliveries,
     end_of_depth,
     list_deliveries,
     overview,
@@ -227,6 +228,14 @@ def settle(tx: Tx, delivery: str, state: str, reason: str | None, received_at: i
         (Filter(since=2000), ["3.0", "2.0", "1.2"]),
         (Filter(until=2000), ["1.1", "1.0"]),
         (Filter(since=1000, until=2000, app="my-game"), ["1.1"]),
+        (Filter(overwritten=True), ["1.1", "1.0"]),
+        (Filter(overwritten=True, app="other-app"), []),
+        (Filter(overwritten=True, app="my-game", version="1.0"), ["1.0"]),
+        (Filter(overwritten=True, state=State.DONE), ["1.0"]),
+        (Filter(overwritten=True, state=State.PARKED), ["1.1"]),
+        (Filter(overwritten=True, reason=Reason.GAVE_UP), ["1.1"]),
+        (Filter(overwritten=True, reason=Reason.NO_RULE), []),
+        (Filter(overwritten=True, until=1000), ["1.0"]),
     ],
     ids=str,
 )
@@ -240,6 +249,8 @@ def test_deliveries_are_found_by_their_registrations_and_by_time(
     write(ledger, lambda tx: settle(tx, ids[1], "parked", "gave_up", 1999))
     write(ledger, lambda tx: settle(tx, ids[2], "queued", None, 2000))
     write(ledger, lambda tx: settle(tx, caught_up, "queued", None, 4000))
+    overwritten = "UPDATE registrations SET overwritten = (app = 'my-game' AND tag < '1.2')"
+    write(ledger, lambda tx: tx.run(overwritten).rowcount)
     no_rule = "UPDATE deliveries SET reason = 'no_rule', received_at = 3000 WHERE id = :id"
     write(ledger, lambda tx: tx.run(no_rule, id=ids[3]).rowcount)
 
@@ -247,6 +258,29 @@ def test_deliveries_are_found_by_their_registrations_and_by_time(
 
     assert [one.tag for one in listed.deliveries] == found
     assert listed.next is None
+    assert ledger.read_sync(lambda tx: count_deliveries(tx, wanted)) == (len(found), False)
+
+
+def test_where_many_tags_are_overwritten_the_newest_deliveries_are_searched(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = written(ledger, *((f"1.{number}", (RULE,)) for number in range(6)))
+    overwritten = "UPDATE registrations SET overwritten = true WHERE tag < '1.3'"
+    write(ledger, lambda tx: tx.run(overwritten).rowcount)
+
+    def found(before: str | None = None) -> tuple[list[str], str | None]:
+        wanted = Filter(overwritten=True, before=before)
+        page = ledger.read_sync(lambda tx: search_deliveries(tx, wanted))
+        return [one.id for one in page.deliveries], page.next
+
+    assert found() == (ids[2::-1], None)
+    monkeypatch.setattr("receiver.ledger.queries.FEW", 3)
+    monkeypatch.setattr("receiver.ledger.queries.DEPTH", 2)
+    assert found() == ([], ids[4])
+    assert found(ids[4]) == ([ids[2]], ids[2])
+    monkeypatch.setattr("receiver.ledger.queries.COUNTED", 4)
+    wanted = Filter(overwritten=True)
+    assert ledger.read_sync(lambda tx: count_deliveries(tx, wanted)) == (1, True)
 
 
 @pytest.mark.parametrize("wanted", [Filter(limit=3), Filter(limit=3, app="my-game")], ids=str)
@@ -267,3 +301,12 @@ def test_the_cursors_of_pages_lead_through_all_deliveries_once(
             break
 
     assert seen == ids[::-1]
+    after: str | None = ids[0]
+    for _ in ids:
+        search = replace(wanted, after=after)
+        page = ledger.read_sync(partial(search_deliveries, wanted=search))
+        seen += [one.id for one in page.deliveries]
+        after = page.next
+        if after is None:
+            break
+    assert seen == [*ids[::-1], *ids[1:]]

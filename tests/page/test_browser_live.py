@@ -195,7 +195,7 @@ def test_it_asks_every_two_seconds_while_something_happens_and_every_fifteen_at_
     }""")
 
     def asked_in(seconds: int) -> int:
-        before = page.evaluate("asked")
+        before = int(page.evaluate("asked"))
         for _ in range(seconds):
             page.clock.run_for(1000)
         return int(page.evaluate("asked")) - before
@@ -206,7 +206,7 @@ def test_it_asks_every_two_seconds_while_something_happens_and_every_fifteen_at_
     page.clock.fast_forward("05:00")
     asked_in(15)
     assert asked_in(60) == 4
-    before = page.evaluate("asked")
+    before = int(page.evaluate("asked"))
 
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 

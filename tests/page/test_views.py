@@ -311,7 +311,11 @@ def test_a_rare_text_is_looked_for_a_stretch_at_a_time(
 
 
 @pytest.mark.parametrize(
-    "query", ["state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201, "before=zzz"]
+    "query",
+    [
+        *("state=gone", "verdict=x", "tag=%00", "text=" + "x" * 201),
+        *("before=zzz", "after=zzz", "overwritten=yes"),
+    ],
 )
 def test_an_invalid_filter_is_answered_400_with_a_message(many: ReceiverHere, query: str) -> None:
     with visitor(many) as person:

@@ -8,14 +8,21 @@ from datetime import UTC, date, datetime
 from itertools import groupby
 
 import msgspec
+from msgspec.structs import replace
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.ids import first_id
-from receiver.ledger.queries import DEPTH, Filter, delivery_detail, search_deliveries
-from receiver.ledger.stats import DAY_MS, count_open
+from receiver.ledger.queries import (
+    DEPTH,
+    Filter,
+    count_deliveries,
+    delivery_detail,
+    search_deliveries,
+)
+from receiver.ledger.stats import DAY_MS
 from receiver.ledger.transaction import Tx
 from receiver.ledger.views import (
     Delivery,
@@ -123,10 +130,11 @@ def _date(milliseconds: int) -> datetime:
 # The page that lists deliveries, with its filters.
 
 ROWS = 50
+MOST_COUNTED = 100  # beside a status: more are "100+"
 HOUR_MS = 60 * 60 * 1000
 FILTERS = (
     "text", "state", "verdict", "since", "day",
-    "repository", "tag", "app", "version", "reason", "source",
+    "repository", "tag", "app", "version", "reason", "source", "overwritten",
 )  # fmt: skip
 SINCE = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
 CHOICES: Mapping[str, Sequence[str]] = {
@@ -135,6 +143,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "since": tuple(SINCE),
     "reason": tuple(Reason),
     "source": DeliverySource.known,
+    "overwritten": ("1",),
 }
 # One word for each chip: the filters that it sets.
 STATUSES: Sequence[tuple[str, Mapping[str, str]]] = (
@@ -145,6 +154,7 @@ STATUSES: Sequence[tuple[str, Mapping[str, str]]] = (
     ("done", {"state": "done"}),
     ("ignored", {"verdict": "ignored"}),
     ("refused", {"verdict": "refused"}),
+    ("overwritten", {"overwritten": "1"}),
 )
 PERIODS = (("any time", ""), ("24 h", "24h"), ("7 d", "7d"), ("30 d", "30d"))
 
@@ -156,26 +166,25 @@ async def show_deliveries(service: Service, request: Request, session: Session) 
         kept = query_of(**{name: value for name, value in query.items() if value})
         return RedirectResponse(f"/deliveries?{kept}" if kept else "/deliveries", 303)
     chosen = _chosen(query)
-    before = short_text(query.get("before", "")) or None
-    if before is not None and re.match(CURSOR, before) is None:
-        raise ValueError("before must be the `next` of a page: an id of a delivery")
-    search = _filter(chosen, before)
+    before, after = (_cursor(query, name) for name in ("before", "after"))
+    search = _filter(chosen, before, after)
 
-    def look(tx: Tx) -> tuple[DeliveryPage, dict[str, int]]:
-        return search_deliveries(tx, search), count_open(tx)
+    def look(tx: Tx) -> tuple[DeliveryPage, dict[str, str]]:
+        return search_deliveries(tx, search), _counts(tx, chosen)
 
     page, counts = await service.ledger.read(look)
-    health = await service.health.now()
-    full = len(page.deliveries) == ROWS
     given = {name: value for name, value in chosen.items() if value}
+    if after is not None and page.next is None:  # there are no newer ones than on the first page
+        return RedirectResponse(f"/deliveries?{query_of(**given)}" if given else "/deliveries", 303)
+    health = await service.health.now()
     return await answer_page(
         request, session, "deliveries.html",
         days=by_day(
-            page.deliveries, health.conditions,
+            page.deliveries if after is None else page.deliveries[::-1], health.conditions,
             folding=not chosen["verdict"] and not chosen["reason"],
         ),
-        chosen=chosen, given=given, before=before, depth=DEPTH, counts=counts,
-        older=page.next if full else None, further=None if full else page.next,
+        chosen=chosen, given=given, depth=DEPTH, counts=counts,
+        **_paging(page, before, after),
         repositories=sorted({rule.repository for rule in service.settings.rules}),
         statuses=STATUSES, periods=PERIODS, reasons=CHOICES["reason"], sources=CHOICES["source"],
     )  # fmt: skip
@@ -192,17 +201,55 @@ def _chosen(query: QueryParams) -> dict[str, str]:
     return chosen
 
 
-def _filter(chosen: Mapping[str, str], before: str | None) -> Filter:
+def _cursor(query: QueryParams, name: str) -> str | None:
+    cursor = short_text(query.get(name, "")) or None
+    if cursor is not None and re.match(CURSOR, cursor) is None:
+        raise ValueError(f"{name} must be the `next` of a page: an id of a delivery")
+    return cursor
+
+
+def _paging(page: DeliveryPage, before: str | None, after: str | None) -> dict[str, object]:
+    """Return the cursors of the pages beside this one.
+
+    `further` is set instead of the next one if the search ended before this page was full.
+    """
+    full, found = len(page.deliveries) == ROWS, page.deliveries
+    onward = page.next if full else None
+    begun = found[0].id if found and (before or after) else None
+    older, newer = (onward, begun) if after is None else (begun, onward)
+    further = (
+        None if full or page.next is None else {"before" if after is None else "after": page.next}
+    )
+    return {"older": older, "newer": newer, "further": further, "paged": bool(before or after)}
+
+
+def _counts(tx: Tx, chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return how many deliveries each status has; nothing if an index does not count them."""
+    others = {**chosen, "state": "", "verdict": "", "overwritten": ""}
+    counts: dict[str, str] = {}
+    if _filter(others).has_index:
+        for word, sets in STATUSES:
+            wanted = replace(_filter({**others, **sets}), limit=MOST_COUNTED)
+            count, more = count_deliveries(tx, wanted)
+            counts[word] = f"{count}+" if more else str(count)
+    return counts
+
+
+def _filter(
+    chosen: Mapping[str, str], before: str | None = None, after: str | None = None
+) -> Filter:
     hours = SINCE.get(chosen["since"])
     since = None if hours is None else time.time_ns() // 1_000_000 - hours * HOUR_MS
     if chosen["day"]:  # by id, as the chart of days counts: rows of later days are not read
         since = int(datetime.fromisoformat(chosen["day"]).replace(tzinfo=UTC).timestamp() * 1000)
         end = first_id(DELIVERY, since + DAY_MS)
         before = end if before is None else min(before, end)
-    words = {
+    words: dict[str, object] = {
         name: value for name, value in chosen.items() if value and name not in {"day", "since"}
     }
-    return msgspec.convert({**words, "since": since, "before": before, "limit": ROWS}, Filter)
+    words["overwritten"] = bool(chosen["overwritten"])
+    bounds = {"since": since, "before": before, "after": after, "limit": ROWS}
+    return msgspec.convert({**words, **bounds}, Filter)
 
 
 # The page of one delivery.
