@@ -234,13 +234,13 @@ def test_an_action_redirects_to_no_other_site(person: Visitor) -> None:
     assert answer.headers["location"] == "/"
 
 
-def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
+def test_what_is_parked_alike_is_one_line_each_and_replayed_at_once(
     receiver: ReceiverHere,
     person: Visitor,
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Thirty alike were a wall under which nothing else of the page was found."""
+    """Each had its sentence: thirty were a wall under which nothing else of the page was found."""
     tags = [f"3.{number}.0" for number in range(3)]
     for tag in tags:
         sandbox.add_version(APP, tag, docker_image="studio/another")
@@ -259,10 +259,17 @@ def test_what_is_parked_alike_is_folded_and_all_of_it_replayed_at_once(
     monkeypatch.setattr(questions, "MOST_NAMED", 1)
     asked = Reading(person.post("/do/replay-parked", data=form).text)
     assert "3 for name_taken: my-game/3.2.0, and 2 more" in asked.text
-    answer = person.confirm("/do/replay-parked", form)
+    assert "parked name_taken 3 Replay these 3 parked for name_taken Dismiss these 3" in shown.text
+    assert shown.text.count("Push under a new tag") == 1
+    these = shown.form("/do/replay-reason")
+    asked = Reading(person.post("/do/replay-reason", data=these).text)
+    assert (
+        "Replay my-game/3.2.0, my-game/3.1.0, my-game/3.0.0, parked for name_taken?" in asked.text
+    )
+    assert [receiver.details(one)["registrations"][0]["state"] for one in pushes] == ["parked"] * 3
 
-    assert "2 more for name_taken" in shown.text
-    assert ("details", {"id": "parked-name_taken"}) in shown.elements
+    answer = person.confirm("/do/replay-reason", these)
+
     assert answer.headers["location"] == "/"
     assert "3 pushes were replayed" in said(person, "/")
     for identity in pushes:

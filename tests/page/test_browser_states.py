@@ -116,11 +116,13 @@ def test_a_channel_is_promoted_after_a_look_at_what_changes(page: Page, here: Re
 def test_what_is_parked_is_dismissed_and_taken_back(
     page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
-    sandbox.add_version(APP, "1.0", docker_image="studio/another")
-    delivery = here.push("1.0")
-    assert here.ended(delivery)["reason"] == "name_taken"
-    page.goto("/")
-    kept(page, "parked-overview")
+    for tag in ("1.2", "1.1", "1.0"):
+        sandbox.add_version(APP, tag, docker_image="studio/another")
+        delivery = here.push(tag)
+        assert here.ended(delivery)["reason"] == "name_taken"
+        if tag != "1.1":
+            page.goto("/")
+            kept(page, "parked-one" if tag == "1.2" else "parked-alike")
 
     page.get_by_role("button", name=f"Dismiss {APP}/1.0").click()
 

@@ -24,6 +24,7 @@ from receiver.upkeep.channels import (
 )
 from receiver.upkeep.notify import send_tests
 from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
+from receiver.upkeep.replay import ReplayedDeliveries
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.overview import try_public_address
 from receiver.web.page.questions import QUESTIONS, channel_of, check_channel, check_limit, do_move
@@ -40,7 +41,7 @@ NOT_REOPENED = "It is not dismissed, or a newer registration for the same image 
 def action_routes() -> list[Route]:
     """Return the routes of the actions: POST with the form's CSRF token; GET leads to the form."""
     actions = {
-        "replay": _replay, "replay-parked": _replay_parked,
+        "replay": _replay, "replay-parked": _replay_parked, "replay-reason": _replay_reason,
         "dismiss": _dismiss, "dismiss-reason": _dismiss_reason,
         "undo-dismissal": _undo_dismissal, "move": _move,
         "rollback": _move,  # of a page that was open before an update
@@ -71,11 +72,19 @@ async def _replay(service: Service, form: Form) -> Redirect:
 
 async def _replay_parked(service: Service, form: Form) -> Redirect:
     done = await service.manual.replay((), Source.PAGE, parked=True)
-    count = len(done.replayed)
-    pushes = "1 push was" if count == 1 else f"{count} pushes were"
     more = "" if done.next is None else " Others are still parked: replay them in the same way."
-    notice = f"{pushes} replayed; a version that cannot be created is parked again.{more}"
-    return Redirect(_back(form, "/"), notice)
+    return Redirect(_back(form, "/"), f"{_replayed(done)}{more}")
+
+
+async def _replay_reason(service: Service, form: Form) -> Redirect:
+    done = await service.manual.replay(_text(form, "registrations").split(), Source.PAGE)
+    return Redirect(_back(form, "/"), _replayed(done))
+
+
+def _replayed(done: ReplayedDeliveries) -> str:
+    count = len({one.delivery for one in done.replayed})
+    pushes = "1 push was" if count == 1 else f"{count} pushes were"
+    return f"{pushes} replayed; a version that cannot be created is parked again."
 
 
 async def _move(service: Service, form: Form) -> Redirect:

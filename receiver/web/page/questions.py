@@ -253,15 +253,19 @@ def _alike(parked: ParkedAlike) -> str:
     return f"{parked.count} for {parked.reason}: {names}"
 
 
-async def before_dismissing(service: Service, form: Form) -> str:
-    """Ask before the registrations that the form names are dismissed."""
-    if _is_confirmed(form, "registrations"):
-        return ""
-    ids, reason = form.get("registrations", "").split(), form.get("reason", "")
-    if not ids:
-        raise ValueError("name the registrations to dismiss; nothing was changed")
-    names = await service.ledger.read(lambda tx: [_name_of(tx, one) for one in ids])
-    return f"Dismiss {', '.join(names)}, parked for {reason}?"
+def before_each(verb: str) -> Question:
+    """Ask before something is done with each of the registrations that the form names."""
+
+    async def ask(service: Service, form: Form) -> str:
+        if _is_confirmed(form, "registrations"):
+            return ""
+        ids, reason = form.get("registrations", "").split(), form.get("reason", "")
+        if not ids:
+            raise ValueError("name the registrations; nothing was changed")
+        names = await service.ledger.read(lambda tx: [_name_of(tx, one) for one in ids])
+        return f"{verb} {', '.join(names)}, parked for {reason}?"
+
+    return ask
 
 
 def _name_of(tx: Tx, identity: str) -> str:
@@ -285,7 +289,8 @@ QUESTIONS: dict[str, Question] = {
     "prune": before_pruning,
     "make-room": before_making_room,
     "replay-parked": before_replaying_all,
-    "dismiss-reason": before_dismissing,
+    "replay-reason": before_each("Replay"),
+    "dismiss-reason": before_each("Dismiss"),
     "pause": before_pause,
 }
 
