@@ -80,7 +80,7 @@ def test_a_channel_is_released_and_promoted_and_its_moves_are_listed(
     moving = person.read("/channels").form("/do/move", channel="staging")
     person.confirm("/do/move", {**moving, "to": "2.0.0"})
     assert receiver.ended(deliveries(receiver)[0].id)["outcome"] == "updated"
-    until(lambda: "Held at 2.0.0 since" in said(person, "/channels"))
+    until(lambda: "Held at 2.0.0 for " in said(person, "/channels"))
     released = person.confirm(
         "/do/release", person.read("/channels").form("/do/release", channel="staging")
     )

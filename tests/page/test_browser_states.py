@@ -12,6 +12,7 @@ from receiver.ledger.deliveries import DELIVERY, REGISTRATION
 from receiver.ledger.ids import first_id
 from receiver.ledger.stats import DAY_MS
 from receiver.ledger.transaction import Tx
+from receiver.logs import Source
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.web.page import charts
@@ -116,13 +117,16 @@ def test_a_channel_is_promoted_after_a_look_at_what_changes(page: Page, here: Re
 def test_what_is_parked_is_dismissed_and_taken_back(
     page: Page, here: ReceiverHere, sandbox: EdgegapSandbox
 ) -> None:
-    for tag in ("1.2", "1.1", "1.0"):
+    for tag in ("1.0", "1.1", "1.2"):
         sandbox.add_version(APP, tag, docker_image="studio/another")
-        delivery = here.push(tag)
-        assert here.ended(delivery)["reason"] == "name_taken"
-        if tag != "1.1":
-            page.goto("/")
-            kept(page, "parked-one" if tag == "1.2" else "parked-alike")
+    delivery = here.push("1.0")
+    assert here.ended(delivery)["reason"] == "name_taken"
+    page.goto("/")
+    kept(page, "parked-one")
+    for tag in ("1.1", "1.2"):
+        here.ended(here.push(tag))
+    page.goto("/")
+    kept(page, "parked-alike")
 
     page.get_by_role("button", name=f"Dismiss {APP}/1.0").click()
 
@@ -197,6 +201,62 @@ def test_a_row_of_the_list_shows_the_tag_and_the_version_whole(
     link = page.get_by_role("link", name=f"{REPOSITORY}:1.24.3-rc.1", exact=True)
     expect(link).to_have_count(1)
     kept(page, "list-of-one")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_times_are_local_on_request_and_nothing_moves_for_them(
+    browser: Browser, here: ReceiverHere, width: str
+) -> None:
+    delivery = created(here, "1.24.3-rc.1")
+    change = partial(made_earlier, delivery=delivery, minutes=3 * 24 * 60)
+    here.inside(lambda: here.service.ledger.write(change))
+    with browser.new_context(
+        base_url=here.url, timezone_id="Asia/Kolkata", viewport=WIDTHS[width], bypass_csp=True
+    ) as context:
+        page = context.new_page()
+        sign_in(page, PASSWORD, "/deliveries")
+        time = page.locator(f'[data-row="{delivery}"] .when')
+        expect(time).to_have_text(re.compile(r"^\d\d:\d\d UTC$"))
+        place = time.evaluate(PLACE)
+
+        page.get_by_role("group", name="Times").get_by_role("button", name="local").click()
+
+        expect(time).to_have_text(re.compile(r"^\d\d:\d\d \+05:30$"))
+        assert time.evaluate(PLACE) == place
+        assert not time.evaluate("one => one.scrollWidth > one.clientWidth + 1")
+        whole = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+05:30 · \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$"
+        expect(time.locator("time")).to_have_attribute("title", re.compile(whole))
+        page.add_init_script(SHIFTS)
+        page.goto("/deliveries")
+        expect(time).to_have_text(re.compile(r"\+05:30$"))
+        pressed = page.get_by_role("button", name="local", pressed=True)
+        expect(pressed).to_be_visible()
+        assert page.evaluate("shifted") < 0.02
+        if width == "desktop":
+            kept(page, "local-times")
+        pressed.locator("..").get_by_role("button", name="UTC").click()
+        expect(time).to_have_text(re.compile(r"UTC$"))
+
+
+PLACE = "one => [one.getBoundingClientRect().top, one.offsetHeight]"
+SHIFTS = """window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) shifted += one.value;
+}).observe({ type: "layout-shift", buffered: true });"""
+
+
+def test_how_long_something_lasts_is_not_said_as_a_time_ago(page: Page, here: ReceiverHere) -> None:
+    """It said "Since 2 min ago"."""
+    here.inside(lambda: here.service.manual.pause(REPOSITORY, Source.PAGE))
+    set_back = "UPDATE pauses SET since = since - 125000"
+    here.inside(lambda: here.service.ledger.write(lambda tx: tx.run(set_back).rowcount))
+
+    page.goto("/")
+
+    alert = page.get_by_role("region", name="Degraded")
+    expect(alert).to_contain_text("Ongoing for 2 min.")
+    alert.locator("time").evaluate("one => { one.textContent = ''; showTimes(); }")
+    expect(alert).to_contain_text("Ongoing for 2 min.")
 
 
 def made_earlier(tx: Tx, delivery: str, minutes: int) -> int:

@@ -49,7 +49,7 @@ async def serve_asset(request: Request) -> Response:
     return packed_response(request, CONTENTS[name], COMPRESSED[name], headers, kind)
 
 
-JUST_NOW_SECONDS = 5
+JUST_NOW_MS = 5000
 DASHBOARD = "https://app.edgegap.com/application-management/applications"
 HEADERS = {
     "Content-Security-Policy": (
@@ -151,28 +151,45 @@ def _mark(part: str) -> Markup:
 def _moment(milliseconds: int | None, *, dated: bool = True) -> Markup:
     """Return a time as HTML: relative if it is near, with the time in UTC as its title.
 
-    Below a heading with its date it is not `dated`: the time of the day is enough.
+    Below a heading with its date it is not `dated`: the time of the day is enough. The script
+    finds this out by the name of the attribute.
     """
     if milliseconds is None:
         return Markup("never")
-    text = format_time(milliseconds)
-    whole = f"{text[:19].replace('T', ' ')} UTC"
-    shown = (
-        _from_now(milliseconds - time.time_ns() // 1_000_000)
-        or f"{whole[0 if dated else 11 : 16]} UTC"
+    ahead = milliseconds - time.time_ns() // 1_000_000
+    text = _distance(ahead)
+    if abs(ahead) < JUST_NOW_MS:
+        text = "in a moment" if ahead > 0 else "just now"
+    elif text:
+        text = f"in {text}" if ahead > 0 else f"{text} ago"
+    if dated:
+        return _time(milliseconds, "moment", text or _in_utc(milliseconds)[:16] + " UTC")
+    return _time(milliseconds, "clock", text or _in_utc(milliseconds)[11:16] + " UTC")
+
+
+def _lasting(since: int) -> Markup:
+    """Return as HTML how long something has lasted, or since when if that is long ago."""
+    ago = time.time_ns() // 1_000_000 - since
+    text = "a moment" if ago < JUST_NOW_MS else _distance(ago)
+    return _time(since, "lasting", f"for {text}" if text else f"since {_in_utc(since)[:16]} UTC")
+
+
+def _time(milliseconds: int, kind: str, shown: str) -> Markup:
+    return Markup('<time datetime="{}" data-{} title="{} UTC">{}</time>').format(
+        format_time(milliseconds), kind, _in_utc(milliseconds), shown
     )
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(text, whole, shown)
 
 
-def _from_now(ahead: int) -> str:
+def _in_utc(milliseconds: int) -> str:
+    return format_time(milliseconds)[:19].replace("T", " ")
+
+
+def _distance(milliseconds: int) -> str:
     """Return a distance in words, as our script also does; empty if it is over 36 hours."""
-    seconds = abs(ahead) // 1000
-    if seconds < JUST_NOW_SECONDS:
-        return "in a moment" if ahead > 0 else "just now"
+    seconds = abs(milliseconds) // 1000
     for unit, size, most in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 36)):
         if seconds < size * most:
-            text = f"{seconds // size} {unit}"
-            return f"in {text}" if ahead > 0 else f"{text} ago"
+            return f"{seconds // size} {unit}"
     return ""
 
 
@@ -197,7 +214,7 @@ _environment = Environment(
     auto_reload=False,
     finalize=_harmless,
 )
-_environment.filters.update(marked=_marked, moment=_moment, duration=duration)
+_environment.filters.update(marked=_marked, moment=_moment, lasting=_lasting, duration=duration)
 _environment.filters.update(laid_out=_laid_out, colour=colour_of, status=status_of_registration)
 _environment.globals.update(asset=address_of, version_address=version_address, query=query_of)
 

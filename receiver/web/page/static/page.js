@@ -12,19 +12,36 @@ function distance(milliseconds) {
   return null;
 }
 
-function fromNow(moment) {
+function fromNow(moment, lasting) {
   const past = Date.now() - moment;
-  if (Math.abs(past) < 5000) return past < 0 ? "in a moment" : "just now";
   const text = distance(past);
+  if (lasting) return past < 5000 ? "for a moment" : text && `for ${text}`;
+  if (Math.abs(past) < 5000) return past < 0 ? "in a moment" : "just now";
   return text && (past < 0 ? `in ${text}` : `${text} ago`);
 }
 
+// A time of the clock, to the second, and the name of its zone: UTC, or the browser's offset.
+function onClock(moment, local) {
+  const offset = local ? -moment.getTimezoneOffset() : 0;
+  const [hours, minutes] = [Math.floor(Math.abs(offset) / 60), Math.abs(offset) % 60].map((one) => String(one).padStart(2, "0"));
+  const zone = local ? `${offset < 0 ? "-" : "+"}${hours}${minutes === "00" ? "" : `:${minutes}`}` : "UTC";
+  return [new Date(moment.getTime() + offset * 60_000).toISOString().slice(0, 19).replace("T", " "), zone];
+}
+
 function showTimes() {
+  const local = localStorage.getItem("times") === "local";
+  for (const button of document.querySelectorAll("[data-zone]")) {
+    button.setAttribute("aria-pressed", String((button.dataset.zone === "local") === local));
+  }
   for (const time of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    const text = fromNow(moment);
-    if (text && time.textContent !== text) time.textContent = text;
-    if (!time.title.includes("·")) time.title += ` · ${moment.toLocaleString([], { dateStyle: "medium", timeStyle: "long" })}`;
+    const lasting = "lasting" in time.dataset;
+    const [clock, zone] = onClock(moment, local);
+    const absolute = `${clock.slice("clock" in time.dataset ? 11 : 0, 16)} ${zone}`;
+    const text = fromNow(moment, lasting) ?? (lasting ? `since ${absolute}` : absolute);
+    if (time.textContent !== text) time.textContent = text;
+    const title = `${clock} ${zone} · ${onClock(moment, !local).join(" ")}`;
+    if (time.title !== title) time.title = title;
   }
 }
 
@@ -296,6 +313,11 @@ document.addEventListener("click", (event) => {
   if (button && !event.ctrlKey && !event.metaKey) {
     event.preventDefault(); // of one that leads to the link
     copy(button);
+  }
+  const zone = event.target.closest("[data-zone]");
+  if (zone) {
+    localStorage.setItem("times", zone.dataset.zone);
+    showTimes();
   }
   if (event.target.closest("button.new")) {
     const list = document.querySelector("[data-rows]");
