@@ -212,6 +212,10 @@ def test_it_asks_every_two_seconds_while_something_happens_and_every_fifteen_at_
 
     assert page.evaluate("asked") == before + 1
     assert asked_in(20) == 10
+    page.evaluate("Object.defineProperty(document, 'hidden', { get: () => away }); away = true")
+    asked_in(5)
+    assert asked_in(120) == 2
+    page.evaluate("away = false")
     page.clock.fast_forward("06:00")
     page.evaluate("document.querySelector('[data-live]').innerHTML = '<p class=busy></p>'")
     asked_in(15)

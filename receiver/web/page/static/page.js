@@ -278,12 +278,15 @@ async function look() {
 }
 
 // How often it looks: every 2 seconds while something is in progress, and for a while after
-// something changed or was done here; then every 5, and every 15 at rest.
+// something changed or was done here; then every 5, every 15 at rest, and in the background, for the
+// title and the icon of the tab, every 60.
 let busyAt = 0;
 let dueAt = 0;
 
 function interval() {
-  if (document.querySelector("[data-live] .busy, [data-live] .live")) busyAt = performance.now();
+  if (document.hidden) return 60 * SECOND;
+  // In the charts, what is queued may be paused.
+  if (document.querySelector("[data-live] .busy:not(.pictures .busy), [data-live] .live")) busyAt = performance.now();
   const quiet = performance.now() - busyAt;
   return (quiet < 30 * SECOND ? 2 : quiet < 300 * SECOND ? 5 : 15) * SECOND;
 }
@@ -291,7 +294,7 @@ function interval() {
 let looking = false;
 
 async function lookIfDue() {
-  if (document.hidden || looking) return;
+  if (looking) return;
   if (performance.now() >= dueAt - SECOND / 2) {
     looking = true;
     dueAt = performance.now();
@@ -303,6 +306,7 @@ async function lookIfDue() {
 }
 
 function lookAtOnce() {
+  if (document.hidden) return;
   busyAt = performance.now();
   dueAt = 0;
   lookIfDue();
