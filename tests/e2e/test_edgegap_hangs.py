@@ -1,5 +1,6 @@
 """While Edgegap does not answer, no page and no reading operation of the API waits for it."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import pytest
 from starlette.routing import Route
 
 from receiver.edgegap import in_time
-from receiver.ledger.approvals import waiting_moves
+from receiver.ledger.approvals import approvable, waiting_moves
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
+from receiver.signing import ApprovalToken
 from receiver.upkeep import promotion
-from receiver.web.page.approve import links_to_approve
 from tests.support.approvals import registration_of
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, NO_CATCH_UP, PATIENCE_SECONDS, RULE, until
@@ -29,6 +30,7 @@ needs = ["approval"]
 LATE = "Edgegap did not answer within 3 seconds"
 PROD = f"app={APP}&channel=prod&to=1.0"
 QUERIES = {
+    "/rules/link": "repository=studio/game-server",
     "/versions/diff": f"app={APP}&a=1.0&b=0.9",
     "/promote": PROD,
     "/api/check": "image=studio/game-server:1.0",
@@ -38,6 +40,8 @@ QUERIES = {
     "/api/promotion": PROD,
     "/api/rollback": f"app={APP}&channel=staging&to=1.0",
 }
+
+PATHS = {"/moves/{id}": "/moves/{id of a move}"}
 
 
 @pytest.fixture
@@ -64,8 +68,10 @@ def person(here: ReceiverHere) -> Iterator[Visitor]:
 
 
 def approval_link(here: ReceiverHere) -> str:
-    (move,) = here.ledger.read_sync(waiting_moves)
-    return links_to_approve(here.service, [move])[move.registration_id]
+    (waits,) = here.ledger.read_sync(waiting_moves)
+    move = here.ledger.read_sync(lambda tx: approvable(tx, waits.registration_id, waits=False))
+    assert move is not None
+    return here.service.approvals.link("", ApprovalToken(move, int(time.time()) + 3600))
 
 
 def test_no_page_and_no_reading_operation_waits_for_an_edgegap_that_hangs(
@@ -73,8 +79,10 @@ def test_no_page_and_no_reading_operation_waits_for_an_edgegap_that_hangs(
 ) -> None:
     """`/promote` waited for 25 s, the comparison of versions and its operation for 20 s."""
     named = {"id": here.push("1.1"), "name": "page.css", "token": approval_link(here)[9:]}
+    (move,) = here.ledger.read_sync(waiting_moves)
+    named["id of a move"] = move.registration_id
     paths = [
-        f"{route.path.format(**named)}?{QUERIES.get(route.path, '')}"
+        f"{PATHS.get(route.path, route.path).format(**named)}?{QUERIES.get(route.path, '')}"
         for route in here.app.routes
         if isinstance(route, Route) and "GET" in (route.methods or ())
     ]
