@@ -9,10 +9,10 @@ from receiver.reasons import Reason
 
 SECOND = 1000
 MINUTE = 60 * SECOND
-LONGEST_CALL = 90 * SECOND  # to Edgegap: at most, the client waits this long for a response
+MAX_CALL = 90 * SECOND  # to Edgegap: at most, the client waits this long for a response
 FIRST_BACKOFF = 2 * SECOND
-LONGEST_BACKOFF = 10 * MINUTE
-SHORTEST_SLOWDOWN = SECOND
+MAX_BACKOFF = 10 * MINUTE
+MIN_SLOWDOWN = SECOND
 PROBE_FIRST = 10 * SECOND
 PROBE_LONGEST = 5 * MINUTE
 TOKEN_FAMILY = "token"  # noqa: S105 - a word
@@ -65,7 +65,7 @@ class WaitState(msgspec.Struct, frozen=True):
 
 def backoff(times: int, jitter: float) -> int:
     """Return a delay in ms: 2 s doubling to 10 min, full jitter."""
-    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(times, 20))
+    longest = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(times, 20))
     return int(longest * jitter)
 
 

@@ -45,7 +45,7 @@ OF_LIBRARIES = {
 OF_A_LIBRARY = "library_message"
 SOURCE_HEADER = "Receiver-Source"  # a command names itself in it
 USER_HEADER = "Receiver-User"  # and in this the user who runs it, percent-encoded
-LONGEST_NAME = 100
+MAX_NAME = 100
 _fault: ContextVar[str] = ContextVar("fault")
 _who: ContextVar[dict[str, str] | None] = ContextVar("who", default=None)
 
@@ -276,7 +276,7 @@ def user_name() -> str:
 
 def printable(name: str) -> str:
     """Return a name without what could forge another, and not too long."""
-    return "".join(letter for letter in name if letter.isprintable())[:LONGEST_NAME]
+    return "".join(letter for letter in name if letter.isprintable())[:MAX_NAME]
 
 
 def log_operation(operation: str, *, source: str, by: str | None = None, **facts: object) -> None:

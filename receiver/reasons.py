@@ -90,7 +90,7 @@ class Reason(StrEnum):
     RULE_CHANGED = "rule_changed"
     NAME_TAKEN = "name_taken"
     NAME_CONFLICT = "name_conflict"
-    STORED_OTHERWISE = "stored_otherwise"
+    STORED_DIFFERENTLY = "stored_differently"
     IMAGE_NOT_PULLABLE = "image_not_pullable"
     NOT_AMD64 = "not_amd64"
     IMAGE_TOO_LARGE = "image_too_large"
@@ -285,7 +285,7 @@ REASONS: dict[Reason, Explained] = {
         "Edgegap reports that the version name {version} is taken, and then that no such version "
         "exists ({detail}). Check the app {app} in Edgegap's dashboard, then replay."
     ),
-    Reason.STORED_OTHERWISE: Explained(
+    Reason.STORED_DIFFERENTLY: Explained(
         "Edgegap accepted the request, but the version {version} of the app {app} differs from it: "
         "{detail}. Correct it in Edgegap's dashboard (or delete it there, if nothing uses it) and "
         "replay; or set [rule.settings] of the rule {rule} to the values at Edgegap and reload.",

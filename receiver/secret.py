@@ -10,11 +10,11 @@ from html import unescape
 from itsdangerous import Signer
 
 MASK = "***"
-SHORTEST_MASKED = 4  # shorter values would hide ordinary words
-SHORTEST_BASE64 = 8
-SHORTEST_LINE = 16  # of a value with several lines; shorter ones would hide `{` and the like
-MOST_READINGS = 13  # of a text: itself, 3 of one decoding, 9 of two
-LONGEST_TOTAL = 1_000_000  # characters decoded of one text
+MIN_MASKED = 4  # shorter values would hide ordinary words
+MIN_BASE64 = 8
+MIN_LINE = 16  # of a value with several lines; shorter ones would hide `{` and the like
+MAX_READINGS = 13  # of a text: itself, 3 of one decoding, 9 of two
+MAX_TOTAL = 1_000_000  # characters decoded of one text
 _URL_SAFE = str.maketrans("+/", "-_")
 _LATIN_1 = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # from "surrogateescape"
 # A byte, or the bytes of one character of UTF-8.
@@ -128,12 +128,12 @@ def _long_lines(value: str) -> set[str]:
         for text in texts
         if len(lines := [line.strip() for line in text.splitlines()]) > 1
         for line in lines
-        if len(line) >= SHORTEST_LINE and not _NOT_SECRET.fullmatch(line)
+        if len(line) >= MIN_LINE and not _NOT_SECRET.fullmatch(line)
     }
 
 
 def _spellings_of_text(value: str) -> frozenset[str]:
-    if len(value) < SHORTEST_MASKED:
+    if len(value) < MIN_MASKED:
         return frozenset()
     raw = value.encode("utf-8", "surrogateescape")
     spellings = {value, value.translate(_LATIN_1), raw.hex(), *map(raw.hex, ":- ")}
@@ -153,7 +153,7 @@ def _in_base64(raw: bytes) -> set[str]:
         begin = -(-before * 4 // 3)
         end = (before + len(raw)) * 8 // 6
         found |= {encoded[begin:end], encoded[begin:end].translate(_URL_SAFE)}
-    return {text for text in found if len(text) >= SHORTEST_BASE64}
+    return {text for text in found if len(text) >= MIN_BASE64}
 
 
 def _fold(text: str) -> str:
@@ -192,7 +192,7 @@ def _readings(text: str) -> Iterator[tuple[str, tuple[re.Pattern[str], ...]]]:
     for reading, decodings in readings:
         yield reading, decodings
         for mark, pattern in (("%", _IN_URL), ("&", _IN_HTML), ("\\", _IN_QUOTES)):
-            if mark in reading and len(readings) < MOST_READINGS and total < LONGEST_TOTAL:
+            if mark in reading and len(readings) < MAX_READINGS and total < MAX_TOTAL:
                 decoded = pattern.sub(lambda found: _character(found[0]), reading)
                 total += len(reading)
                 if decoded not in known:

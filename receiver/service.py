@@ -9,7 +9,7 @@ from httpx import AsyncClient
 
 from receiver import metrics
 from receiver.config.load import reload_settings
-from receiver.config.settings import LiveSettings, Settings, probably_not_meant
+from receiver.config.settings import LiveSettings, Settings, suspicious_settings
 from receiver.edgegap.client import EdgegapClient, RateLimiter, edgegap_client
 from receiver.errors import ConfigError, LedgerError, RestartFirst
 from receiver.http.client import http_client
@@ -123,7 +123,7 @@ class Service:
         self._set_keys()
         token = settings.edgegap_token or Secret("")
         pace = settings.requests_per_second, settings.concurrency
-        self.client.adopt(settings.edgegap_base_url, token, pace, settings.secrets())
+        self.client.reconfigure(settings.edgegap_base_url, token, pace, settings.secrets())
         rules = len(settings.rules)
         log_operation("config_reloaded", source=source, rules=rules, needs_a_restart=list(later))
         log_warnings(settings)
@@ -151,7 +151,7 @@ class Service:
         """Store which secret keys are in use; warn if existing links were made with other keys."""
         settings = self.settings
         repositories = {rule.repository for rule in settings.rules}
-        prints = await links.adopt(self.ledger, settings.secret_keys, repositories)
+        prints = await links.record_keys_in_use(self.ledger, settings.secret_keys, repositories)
         if settings is self.settings:
             self.link_uses.keys = prints
 
@@ -166,7 +166,7 @@ class Service:
 
 def log_warnings(settings: Settings) -> None:
     """Log probable mistakes, in case `receiver check` was not run after a change."""
-    for warning in probably_not_meant(settings):
+    for warning in suspicious_settings(settings):
         log.warning("config_warning", sentence=warning)
 
 
@@ -181,7 +181,7 @@ def _refusal_of(error: ConfigError) -> str:
 
 
 @asynccontextmanager
-async def at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Service]:
+async def without_worker(settings: Settings, ledger: Ledger) -> AsyncIterator[Service]:
     """Build the service on an opened ledger, without its worker and its periodic tasks."""
     async with connected(settings) as (client, http):
         yield Service(LiveSettings(settings), ledger, client, preflight_over(http, settings))

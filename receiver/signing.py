@@ -19,14 +19,14 @@ MAX_TOKEN = 512
 CHALLENGE_SALT, PROOF_SALT = b"receiver.challenge", b"receiver.proof"
 REMEMBERED = 1024
 SIGNATURE_LETTERS = 43  # of a SHA-256, in base64 without its padding
-FEWEST_ALIKE = 12  # letters of a token that identify its link
+MIN_ALIKE = 12  # letters of a token that identify its link
 NUMBER_LETTERS = 8  # before the signature: they depend on the link's number
 API_SALT = b"receiver.api"
-LONGEST_API_TOKEN = 512
-LONGEST_LIFE_SECONDS = 3650 * 86_400  # the longest life of a token
+MAX_API_TOKEN = 512
+MAX_LIFETIME_SECONDS = 3650 * 86_400  # the longest life of a token
 APPROVAL_SALT = b"receiver.approval"
 APPROVAL_PATH = "/approve/"
-LONGEST_APPROVAL = 2048
+MAX_APPROVAL = 2048
 APPROVAL_SECONDS = 7 * 86_400
 
 
@@ -165,7 +165,7 @@ class LinkSigner:
         """
         within = path.lower()
         for payload in self._payloads.values():
-            place = within.find(payload[:FEWEST_ALIKE].lower())
+            place = within.find(payload[:MIN_ALIKE].lower())
             if place >= 0:
                 owner = self._owner(path[place:].partition("/")[0])
                 return BadLink(LinkFault.MISDIRECTED, "a link in a wrong place", owner)
@@ -211,7 +211,7 @@ class LinkSigner:
         longest = max(alike.values(), default=0)
         nearest = [name for name, letters in alike.items() if letters == longest]
         whole = min((len(self._payloads[name]) for name in nearest), default=0)
-        if longest < FEWEST_ALIKE or longest < min(len(token), whole - NUMBER_LETTERS):
+        if longest < MIN_ALIKE or longest < min(len(token), whole - NUMBER_LETTERS):
             if _names_a_repository(token):
                 text = "it names a repository without a rule, and the signature does not match"
                 return BadLink(LinkFault.UNKNOWN_REPOSITORY, text)
@@ -266,7 +266,7 @@ class ApiTokenSigner:
 
         `now` in epoch seconds. Revocations are in the ledger.
         """
-        match content_of(self._serializer, text, LONGEST_API_TOKEN):
+        match content_of(self._serializer, text, MAX_API_TOKEN):
             case ["api", str(identity), int(expires_at), str() | None as repository] if (
                 now < expires_at
             ):
@@ -318,7 +318,7 @@ class ApprovalSigner:
 
     def read(self, text: str) -> ApprovalToken | None:
         """Return the content of a token, expired or not; None if we did not sign it."""
-        match content_of(self._serializer, text, LONGEST_APPROVAL):
+        match content_of(self._serializer, text, MAX_APPROVAL):
             case [
                 str(app),
                 str(channel),

@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 SECONDS_WITH_TENTHS = 10
-MOST_OF_A_UNIT = 100
-LONGEST_WAIT_MS = 24 * 60 * 60 * 1000
+MAX_OF_A_UNIT = 100
+MAX_WAIT_MS = 24 * 60 * 60 * 1000
 _UNIX_TIME = 1_000_000_000  # seconds; a smaller number is a duration
 _IN_MS = 1000 * _UNIX_TIME  # a larger number is a UNIX time in milliseconds
 _WAIT_NUMBER = re.compile(r"(-?\d{1,20})\d*(\.\d{1,20})?\d*", re.ASCII)
@@ -53,7 +53,7 @@ def duration(milliseconds: int) -> str:
     if seconds < SECONDS_WITH_TENTHS:
         return f"{seconds:.1f} s"
     for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
-        if seconds < size * MOST_OF_A_UNIT:
+        if seconds < size * MAX_OF_A_UNIT:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
 
@@ -85,7 +85,7 @@ def read_retry_after(headers: Mapping[str, str], now: int) -> int | None:
     for name in names:
         wait = _read_wait(headers.get(name), now if sent is None else sent)
         if wait is not None:
-            return min(max(0, wait), LONGEST_WAIT_MS)
+            return min(max(0, wait), MAX_WAIT_MS)
     return None
 
 

@@ -35,7 +35,7 @@ NOTHING: frozenset[str] = frozenset()
 KEY = frozenset({"RECEIVER_SECRET_KEY"})
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - replaced, not listened on
 ANSWER_SECONDS = 15.0
-LARGEST_ANSWER = 64 * 1024 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 ONE_MINUTE = 60
 HERE = "http://127.0.0.1"  # the application in this process
 OWN_EXITS = {"configuration_refused": BAD_CONFIG}
@@ -135,7 +135,7 @@ class Server:
                 self._http,
                 method,
                 path,
-                largest=LARGEST_ANSWER,
+                largest=MAX_RESPONSE_BYTES,
                 seconds=seconds,
                 headers=headers,
                 body=None if body is None else msgspec.to_builtins(body, enc_hook=to_plain),
@@ -213,9 +213,9 @@ async def reached(settings: Settings, *, begin: bool = False) -> AsyncIterator[S
             return
         from httpx import ASGITransport, AsyncClient
 
-        from receiver.web.app import app_at_rest
+        from receiver.web.app import app_without_worker
 
-        async with app_at_rest(settings, ledger) as app:
+        async with app_without_worker(settings, ledger) as app:
             transport = ASGITransport(app)
             async with AsyncClient(transport=transport, base_url=HERE) as http:
                 yield Server(http, settings, is_here=True)
@@ -280,7 +280,12 @@ async def _answer(url: str, headers: dict[str, str] | None = None) -> bytes | No
     async with http_client(direct=True, timeout=ANSWER_SECONDS) as http:
         try:
             _, content = await ask(
-                http, "GET", url, largest=LARGEST_ANSWER, seconds=ANSWER_SECONDS, headers=headers
+                http,
+                "GET",
+                url,
+                largest=MAX_RESPONSE_BYTES,
+                seconds=ANSWER_SECONDS,
+                headers=headers,
             )
         except NO_ANSWER:
             return None

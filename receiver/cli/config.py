@@ -328,7 +328,7 @@ async def _examine(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _running(settings: Settings) -> Finding | None:
     """Compare these settings with those of the running server; None if no server answers."""
-    from receiver.config.settings import marks_of
+    from receiver.config.settings import setting_hashes
     from receiver.http.client import http_client
     from receiver.ledger.ledger import Ledger
     from receiver.web.bodies import SettingsHashes
@@ -341,7 +341,7 @@ async def _running(settings: Settings) -> Finding | None:
             hashes = await server.ask("GET", "/api/settings", SettingsHashes, seconds=ASK_SECONDS)
         except CommandError:
             return None
-    own = marks_of(settings)
+    own = setting_hashes(settings)
     differ = sorted(name for name, mark in own.items() if hashes.marks.get(name) != mark)
     if not differ:
         return passed("running server", "it has the same settings")

@@ -33,9 +33,9 @@ This needs an access token that may administrate the repository: on Docker Hub, 
 Personal access tokens → Generate new token, with "Read, Write, Delete". It is used for these calls
 and stored nowhere; delete it on Docker Hub afterwards. To do it by hand instead, enter no token.
 """
-MOST_TAGS = 10
+MAX_TAGS = 10
 LATEST = "latest"
-LONGEST_LINE = 4096  # bytes of the access token's line
+MAX_LINE = 4096  # bytes of the access token's line
 
 
 @click.command()
@@ -188,12 +188,12 @@ def _unbuffered_line() -> str:
         descriptor = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):  # no standard input, or not a real one
         return _buffered_line()
-    line, length = bytearray(LONGEST_LINE), 0  # its size stays: growing would leave copies
+    line, length = bytearray(MAX_LINE), 0  # its size stays: growing would leave copies
     try:
-        while length < LONGEST_LINE and (byte := os.read(descriptor, 1)) not in {b"", b"\n"}:
+        while length < MAX_LINE and (byte := os.read(descriptor, 1)) not in {b"", b"\n"}:
             line[length : length + 1] = byte
             length += 1
-        if length == LONGEST_LINE:
+        if length == MAX_LINE:
             raise CommandError("the access token is too long: copy it again", USAGE)
         with memoryview(line) as view:
             return str(view[:length], "utf-8", "surrogateescape")
@@ -201,7 +201,7 @@ def _unbuffered_line() -> str:
         what = f"standard input cannot be read: {error.strerror}"
         raise CommandError(what, NOT_DONE) from None
     finally:
-        line[:] = bytes(LONGEST_LINE)
+        line[:] = bytes(MAX_LINE)
 
 
 async def _connect(
@@ -291,8 +291,8 @@ def _immutability(repository: str, made: Immutability) -> list[str]:
     state = "are immutable now" if made.changed else "were immutable already"
     lines = [f"{repository}: tags {which} {state}."]
     for rule, tags in made.matching.items():
-        more = f" and {len(tags) - MOST_TAGS} more" if len(tags) > MOST_TAGS else ""
-        lines.append(f"  {rule} matches: {(', '.join(tags[:MOST_TAGS]) or 'no tag yet') + more}")
+        more = f" and {len(tags) - MAX_TAGS} more" if len(tags) > MAX_TAGS else ""
+        lines.append(f"  {rule} matches: {(', '.join(tags[:MAX_TAGS]) or 'no tag yet') + more}")
         if LATEST in tags:
             lines.append(f"  {LATEST} is among them: a push cannot change it any more")
     return lines

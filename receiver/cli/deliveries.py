@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from receiver.ledger.ledger import Ledger
     from receiver.ledger.views import Delivery, DeliveryDetail
     from receiver.upkeep.replay import Replayed
-    from receiver.upkeep.waiting import Awaited
+    from receiver.upkeep.waiting import AwaitedImage
     from receiver.web.bodies import ReplayRequest
 
-MOST_ROWS = 1000  # the maximum of the API, too
+MAX_ROWS = 1000  # the maximum of the API, too
 SOURCES = ("webhook", "catch-up", "command", "restore", "test")  # and its words
 LOOK_EVERY_SECONDS = 0.1
 NOT_ANSWERED = f"stopped; {MAY_BE_RECORDED}"
@@ -61,7 +61,7 @@ LOOK_AGAIN_SECONDS = 0.5
     "--limit",
     default=100,
     show_default=True,
-    type=click.IntRange(1, MOST_ROWS),
+    type=click.IntRange(1, MAX_ROWS),
     help="Maximum number of deliveries to list.",
 )
 @click.option("--repository", help="Only deliveries of this repository (group/project).")
@@ -387,11 +387,11 @@ def wait(image: str, digest: str | None, timeout: float, as_json: bool) -> None:
       6  a registration is neither done nor parked after --timeout
     """
     from receiver.cli.delivery_text import HEADERS, cells
-    from receiver.upkeep.waiting import Awaited, Progress, progress_of, sentence_of
+    from receiver.upkeep.waiting import AwaitedImage, Progress, progress_of, sentence_of
 
     if digest is not None and not is_digest(digest):
         raise CommandError(f"{digest!r} is not a digest: write sha256: and 64 digits", USAGE)
-    awaited = Awaited(parse_image_reference(image), digest, timeout)
+    awaited = AwaitedImage(parse_image_reference(image), digest, timeout)
     found = _wait_for(awaited)
     if found is not None and as_json:
         click.echo(json_text(found))
@@ -407,7 +407,7 @@ def wait(image: str, digest: str | None, timeout: float, as_json: bool) -> None:
         raise CommandError(sentence_of(awaited, found), codes[progress])
 
 
-def _wait_for(awaited: Awaited) -> Delivery | None:
+def _wait_for(awaited: AwaitedImage) -> Delivery | None:
     """Return the newest push once it is over, or what is known of it when time is up."""
     from receiver.upkeep.waiting import is_over, newest_push
 

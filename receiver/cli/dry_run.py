@@ -200,8 +200,8 @@ class _DryRun:
             result = await attempt.run()
         except _WouldSend as would:
             if would.method == "POST":
-                as_shown = {"ports": [], "envs": [], **would.body}
-                self._catalogue.made(match.app, as_shown)
+                with_image_at_edgegap = {"ports": [], "envs": [], **would.body}
+                self._catalogue.made(match.app, with_image_at_edgegap)
             self._requests.append(
                 PlannedRequest(
                     app=match.app,

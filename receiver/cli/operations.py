@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     )
 
 T = TypeVar("T")
-LONGEST_WAIT_SECONDS = 3600.0  # in total, for one repository
+MAX_WAIT_SECONDS = 3600.0  # in total, for one repository
 BATCH = 100  # pushes in a request to the server
 
 wait_for = asyncio.sleep
@@ -230,7 +230,7 @@ async def _listed(hub: Hub, settings: Settings, repository: str, since: int) -> 
     from receiver.upkeep.catch_up import credentials_for, iter_pushes_since
 
     login = credentials_for(settings.rules, repository)
-    waiting = waiting_as_asked(_wait, longest=LONGEST_WAIT_SECONDS)
+    waiting = waiting_as_asked(_wait, longest=MAX_WAIT_SECONDS)
     missed: list[Push] = []
     try:
         with click.progressbar(length=1, label=repository, file=sys.stderr) as bar:

@@ -57,8 +57,8 @@ BETWEEN = "  "
 # Arrow, dots, dashes and quotes. No double quotes: a double quote would end a string in JSON.
 PLAIN = {"\u2192": "->", "\u2026": "...", "\u2013": "-", "\u2014": "-",
          **dict.fromkeys("\u2018\u2019\u201c\u201d", "'")}  # fmt: skip
-LOWEST_OF_OTHERS = 3  # the numbers below are standard input, output and error
-EARLIEST_YEAR = 1900  # an earlier one is a typing error
+FIRST_OTHER_DESCRIPTOR = 3  # the numbers below are standard input, output and error
+MIN_YEAR = 1900  # an earlier one is a typing error
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -232,7 +232,7 @@ def _replace_missing(error: UnicodeError) -> tuple[str, int]:
 
 def _open_closed_descriptors() -> None:
     """Open closed standard descriptors: otherwise the ledger's file could become one of them."""
-    for number in range(LOWEST_OF_OTHERS):
+    for number in range(FIRST_OTHER_DESCRIPTOR):
         try:
             os.fstat(number)
         except OSError:
@@ -246,7 +246,7 @@ def moment(text: str) -> int:
     """
     try:
         read = _read(text.strip())
-        if read.year >= EARLIEST_YEAR:
+        if read.year >= MIN_YEAR:
             return max(0, int(read.timestamp() * 1000))
     except (ValueError, OverflowError):
         pass

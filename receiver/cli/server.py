@@ -15,7 +15,7 @@ from starlette.datastructures import State
 from receiver.cli.client import SERVES_AT, address
 from receiver.cli.output import NOT_DONE, CommandError
 from receiver.config.settings import Settings
-from receiver.doctor.checks import dangers, proxies_in_use
+from receiver.doctor.checks import hazards, proxies_in_use
 from receiver.errors import LedgerError, LedgerInUse
 from receiver.ledger.files import ROLLING_RESTART_SECONDS
 from receiver.ledger.ledger import Ledger
@@ -59,7 +59,7 @@ def start(settings: Settings, environ: Mapping[str, str]) -> None:
 
 def _warn(settings: Settings, ledger: Ledger) -> None:
     file = None if ledger.path is None else os.path.realpath(ledger.path)
-    for danger in dangers(settings, os.environ):
+    for danger in hazards(settings, os.environ):
         log.warning(danger.event, ledger=file, sentence=danger.sentence)
     used = proxies_in_use(settings, os.environ)
     if used:

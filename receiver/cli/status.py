@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from receiver.ledger.views import Delivery, ParkedRegistration, Registration
     from receiver.upkeep.health import Condition
 
-MOST = 5  # of each list
+MAX_LISTED = 5  # of each list
 LOOKED_AT = 50  # deliveries, for the last pushes: each multi-platform push reports parts as well
 NO_SERVER = (
     "No server on this machine uses this ledger: pushes are not recorded. Start `receiver serve`."
@@ -64,7 +64,7 @@ async def _look(settings: Settings) -> Status:
     path = "/api/deliveries?limit="
     async with reached(settings) as server:
         now = await server.ask("GET", "/api/overview", Overview)
-        waiting = await server.ask("GET", f"{path}{MOST}&state=waiting", DeliveryPage)
+        waiting = await server.ask("GET", f"{path}{MAX_LISTED}&state=waiting", DeliveryPage)
         last = await server.ask("GET", f"{path}{LOOKED_AT}", DeliveryPage)
     problems, ready = tuple(now.degraded), now.ready
     if server.is_here:  # its worker does not run, which this says in other words
@@ -76,7 +76,7 @@ async def _look(settings: Settings) -> Status:
         problems=problems,
         remarks=now.remarks,
         parked_count=now.parked_count,
-        parked=now.parked[:MOST],
+        parked=now.parked[:MAX_LISTED],
         waiting=_waiting(waiting.deliveries),
         last=_last(last.deliveries),
     )
@@ -90,13 +90,13 @@ def _last(deliveries: Sequence[Delivery]) -> tuple[Delivery, ...]:
         *(Reason.NO_TAG, Reason.SIGNATURE, Reason.ATTESTATION, Reason.SBOM, Reason.REFERRERS),
         *(Reason.BUILD_CACHE, Reason.TEST_PUSH),
     }
-    return tuple(one for one in deliveries if one.reason not in parts)[:MOST]
+    return tuple(one for one in deliveries if one.reason not in parts)[:MAX_LISTED]
 
 
 def _waiting(deliveries: Iterable[Delivery]) -> tuple[Registration, ...]:
     """Return the registrations that wait, the newest first, each once."""
     found = [one for delivery in deliveries for one in delivery.registrations]
-    return tuple({one.id: one for one in found if one.state == "waiting"}.values())[:MOST]
+    return tuple({one.id: one for one in found if one.state == "waiting"}.values())[:MAX_LISTED]
 
 
 def _print(found: Status) -> None:

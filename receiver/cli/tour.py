@@ -36,7 +36,7 @@ REPOSITORY = "studio/game-server"
 APP = "my-game"
 FIRST, TAG, CRASHES, NEXT, FOR_ARM = "1.4.1", "1.4.2", "1.4.3", "1.5.0", "1.5.0-arm64"
 CHANNEL = "staging"
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 TWO_DAYS = 2 * 86_400
 CONFIG = f"""
 [[rule]]
@@ -177,7 +177,7 @@ class _Tour(msgspec.Struct):
         """Wait until this registration has ended; return whether it has."""
         with self._change:
             return self._change.wait_for(
-                lambda: (mode, version) in self._ended, timeout=PATIENCE_SECONDS
+                lambda: (mode, version) in self._ended, timeout=TIMEOUT_SECONDS
             )
 
     def _show_version(self, seconds: float) -> None:

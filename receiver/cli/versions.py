@@ -257,9 +257,9 @@ def trial(
 def _kept(text: str | None) -> int | None:
     """Return a time such as 10m in milliseconds; raises ValueError."""
     from receiver.config.values import duration_fault, read_duration
-    from receiver.web.bodies import LONGEST_KEEP_SECONDS
+    from receiver.web.bodies import MAX_KEEP_SECONDS
 
-    fault = None if text is None else duration_fault(text, 1000, LONGEST_KEEP_SECONDS * 1000)
+    fault = None if text is None else duration_fault(text, 1000, MAX_KEEP_SECONDS * 1000)
     if fault is not None:
         raise ValueError(f"--keep: {fault}; write for instance 10m, at most 24h")
     return read_duration(text)

@@ -12,7 +12,7 @@ import msgspec
 from receiver.config.text import INVISIBLE, strip, with_plain_line_ends
 from receiver.errors import BadText
 
-MOST_LINES = 300  # of one value
+MAX_LINES = 300  # of one value
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _ASSIGNMENT = re.compile(rf"[\s{INVISIBLE}]*(?:export\s+)?({_NAME})[\s{INVISIBLE}]*=")
 _NAME_ALONE = re.compile(rf"(?:export\s+)?{_NAME}", re.ASCII)
@@ -75,7 +75,7 @@ def parse_dotenv(text: str) -> Dotenv:
         try:
             value = _value_of(name, rest)
             if value is None:
-                value, following = _value_of_lines([rest, *lines[number : number + MOST_LINES]])
+                value, following = _value_of_lines([rest, *lines[number : number + MAX_LINES]])
         except BadText as error:
             problems.append(Problem(number, name, str(error), error.fix))
             continue

@@ -35,12 +35,12 @@ OFTEN_MEANT = {
     "RECEIVER_PASSWORD": "RECEIVER_ADMIN_PASSWORD",
     "RECEIVER_CONFIG_FILE": "RECEIVER_CONFIG",
 }
-_SHORTEST_COMPARED = 8
+_MIN_COMPARED = 8
 _ALIKE, _NEARLY_THE_SAME = 0.6, 0.9
 # What Kubernetes sets in each pod for a service named `receiver`.
 _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.*)?)\Z|_PORT_\d+_(TCP|UDP|SCTP)(_.*)?\Z")
 _QUOTES = "\"'`" + CURLY
-_MOST_LAYERS = 3
+_MAX_LAYERS = 3
 
 
 class Variable(NamedTuple):
@@ -166,7 +166,7 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
     if ours and repeated is not None:
         text = text[repeated.end() :]
         removed.append(f"{name}= before it")
-    for _ in range(_MOST_LAYERS):
+    for _ in range(_MAX_LAYERS):
         inner = within_quotes(text)
         if inner is None:
             break
@@ -243,7 +243,7 @@ def near_name(name: str, known: Collection[str]) -> str | None:
     if meant not in known:
         prefix = next((prefix for prefix in OURS if bare.startswith(prefix)), "")
         least = _ALIKE if prefix else _NEARLY_THE_SAME
-        long = sorted(candidate for candidate in known if len(candidate) >= _SHORTEST_COMPARED)
+        long = sorted(candidate for candidate in known if len(candidate) >= _MIN_COMPARED)
         own = {name[len(prefix) :]: name for name in long if name.startswith(prefix)}
         ends = {**{name: name for name in long if is_ours(name)}, **own} if prefix else own
         end = bare[len(prefix) :]

@@ -21,7 +21,7 @@ from receiver.config.settings import (
     ALLOW_PLAIN_HTTP,
     DEFAULT_CONFIG,
     DEFAULT_LEDGER,
-    SHORTEST_KEY,
+    MIN_KEY_LENGTH,
     Settings,
     after_reload,
     how_to_get_the_key,
@@ -253,8 +253,8 @@ class _Reader:
             fault = free_text_fault(key)
             if fault is None and "\n" in key:
                 fault = f"{which} has a line break", "Put a comma between two keys"
-            if fault is None and len(key) < SHORTEST_KEY:
-                what = f"{which} is shorter than {SHORTEST_KEY} characters, which can be guessed"
+            if fault is None and len(key) < MIN_KEY_LENGTH:
+                what = f"{which} is shorter than {MIN_KEY_LENGTH} characters, which can be guessed"
                 fault = what, self._how_to_get_the_key()
             if fault is not None:
                 self._fault(name, *fault)

@@ -50,7 +50,7 @@ ProfileName = Annotated[str, Meta(pattern=f"^{PULL_PROFILE}$")]
 Duration = Annotated[str, Meta(pattern="^[0-9]{1,6}[smhd]$")]
 
 
-def says(
+def doc(
     meaning: str,
     *,
     what: str | None = None,
@@ -71,13 +71,13 @@ class VersionRange(Table, frozen=True):
 
     semver: Annotated[
         str,
-        says(
+        doc(
             "as npm reads it",
             examples=[">=1.2 <2", "1.x", "^1.2", "~1.2"],
             max_length=MAX_RANGE,
         ),
     ]
-    prerelease: Annotated[bool, says("also prereleases such as 1.2.0-rc1")] = False
+    prerelease: Annotated[bool, doc("also prereleases such as 1.2.0-rc1")] = False
 
 
 Tags = str | tuple[Annotated[str, Meta(max_length=MAX_PATTERN)], ...] | VersionRange
@@ -86,29 +86,29 @@ Tags = str | tuple[Annotated[str, Meta(max_length=MAX_PATTERN)], ...] | VersionR
 class LoginTable(Table, frozen=True):
     """The variables that hold a rule's own Docker Hub login."""
 
-    username_env: Annotated[Name, says("the variable that holds the username")]
-    token_env: Annotated[Name, says("the variable that holds the access token")]
+    username_env: Annotated[Name, doc("the variable that holds the username")]
+    token_env: Annotated[Name, doc("the variable that holds the access token")]
 
 
 class Port(Table, frozen=True):
     """A port of the game server."""
 
-    port: Annotated[int, says("its number", ge=0, le=MAX_PORT)]
-    protocol: Annotated[str, says("its protocol", examples=["UDP", "TCP", "WS"])]
-    name: Omittable[Annotated[str, says("its name", min_length=1)]] = UNSET
-    to_check: Omittable[Annotated[bool, says("Edgegap checks it")]] = UNSET
-    tls_upgrade: Omittable[Annotated[bool, says("Edgegap speaks TLS in front of it")]] = UNSET
+    port: Annotated[int, doc("its number", ge=0, le=MAX_PORT)]
+    protocol: Annotated[str, doc("its protocol", examples=["UDP", "TCP", "WS"])]
+    name: Omittable[Annotated[str, doc("its name", min_length=1)]] = UNSET
+    to_check: Omittable[Annotated[bool, doc("Edgegap checks it")]] = UNSET
+    tls_upgrade: Omittable[Annotated[bool, doc("Edgegap speaks TLS in front of it")]] = UNSET
 
 
 class Env(Table, frozen=True):
     """A variable of the game server; `value` or `value_from`."""
 
-    key: Annotated[str, says("its name", min_length=1)]
-    value: Omittable[Annotated[str, says("its value")]] = UNSET
-    value_from: Omittable[Annotated[Name, says("the receiver's variable that holds the value")]] = (
+    key: Annotated[str, doc("its name", min_length=1)]
+    value: Omittable[Annotated[str, doc("its value")]] = UNSET
+    value_from: Omittable[Annotated[Name, doc("the receiver's variable that holds the value")]] = (
         UNSET
     )
-    is_hidden: Omittable[Annotated[bool, says("Edgegap does not return it")]] = UNSET
+    is_hidden: Omittable[Annotated[bool, doc("Edgegap does not return it")]] = UNSET
 
 
 def _setting(name: str, field: Field) -> tuple[str, Any, Any]:
@@ -116,7 +116,7 @@ def _setting(name: str, field: Field) -> tuple[str, Any, Any]:
     kinds: dict[str, Any] = {"ports": tuple[Port, ...], "envs": tuple[Env, ...]}
     checks: dict[str, Check] = {"ports": ports_fault, "envs": envs_fault}
     kind = Literal[field.choices] if field.choices else kinds.get(name, field.kind)
-    meaning = says(
+    meaning = doc(
         field.meaning,
         what="value_from in envs is not the name of a variable" if name == "envs" else None,
         fix="See Edgegap's documentation of the field",
@@ -147,7 +147,7 @@ class TrialTable(Table, frozen=True):
 
     at: Annotated[
         str,
-        says(
+        doc(
             "where: `latitude,longitude`, or an IP address",
             fix='Write for instance at = "45.5,-73.6"',
             check=near_fault,
@@ -156,7 +156,7 @@ class TrialTable(Table, frozen=True):
     ]
     ready_within: Annotated[
         Duration,
-        says(
+        doc(
             "it fails if it is not Ready by then",
             fix='Write for instance ready_within = "3m"',
             check=_time("1s", "60m"),
@@ -164,19 +164,19 @@ class TrialTable(Table, frozen=True):
     ] = "3m"
     steady_for: Annotated[
         Duration,
-        says(
+        doc(
             "it passes after this time without error or restart",
             fix='Write for instance steady_for = "60s"',
             check=_time("1s", "60m"),
         ),
     ] = "60s"
-    on_failure: Annotated[OnFailure, says('"park": no channel moves; "warn": only a warning')] = (
+    on_failure: Annotated[OnFailure, doc('"park": no channel moves; "warn": only a warning')] = (
         OnFailure.PARK
     )
     keep_failed: Omittable[
         Annotated[
             Duration,
-            says(
+            doc(
                 "how long a failed one runs on; if omitted: not at all",
                 fix='Write for instance keep_failed = "10m"',
                 check=_time("1s", "24h"),
@@ -190,7 +190,7 @@ class RuleTable(Table, frozen=True):
 
     repository: Annotated[
         Repository,
-        says(
+        doc(
             "on Docker Hub",
             fix='Write repository = "group/project", lower case, without host and tag',
             what="{!r} is not a Docker Hub repository",
@@ -199,7 +199,7 @@ class RuleTable(Table, frozen=True):
     ]
     app: Annotated[
         str,
-        says(
+        doc(
             "on Edgegap",
             what="{!r} is not the name of an app",
             fix='Write app = "…", an Edgegap app\'s name of 3 to 64 characters',
@@ -207,10 +207,10 @@ class RuleTable(Table, frozen=True):
             max_length=64,
         ),
     ]
-    name: Omittable[Annotated[str, says("default: repository → app")]] = UNSET
+    name: Omittable[Annotated[str, doc("default: repository → app")]] = UNSET
     tags: Annotated[
         Tags,
-        says(
+        doc(
             "globs; `!` excludes; if omitted: every tag but `latest`",
             fix=HOW_TO_FILTER,
             check=tags_fault,
@@ -218,27 +218,27 @@ class RuleTable(Table, frozen=True):
     ] = ()
     version: Annotated[
         str,
-        says(
+        doc(
             "also {group} and {project}",
             fix='Write for instance version = "{project}-{tag}"',
             check=lambda text: template_fault(text) if isinstance(text, str) else None,
         ),
     ] = "{tag}"
-    copy_from: Annotated[str, says("settings are copied from here; or a version's name")] = "newest"
+    copy_from: Annotated[str, doc("settings are copied from here; or a version's name")] = "newest"
     leave_out: Annotated[
         tuple[Name, ...],
-        says(
+        doc(
             "fields of that version that may be lost",
             fix='Write leave_out = ["…"], without settings: those belong under [rule.settings]',
             check=leave_out_fault,
         ),
     ] = ()
-    versions: Annotated[bool, says("false: create none, only move the channels")] = True
-    preflight: Annotated[bool, says("check the image before its version is created")] = True
+    versions: Annotated[bool, doc("false: create none, only move the channels")] = True
+    preflight: Annotated[bool, doc("check the image before its version is created")] = True
     max_image: Omittable[
         Annotated[
             str,
-            says(
+            doc(
                 "a larger image parks; compressed, as Docker Hub shows it",
                 what="{!r} is not a size in MB or GB",
                 fix='Write for instance max_image = "4GB"',
@@ -248,11 +248,11 @@ class RuleTable(Table, frozen=True):
         ]
     ] = UNSET
     on_overwrite: Annotated[
-        OnOverwrite, says('if a tag was overwritten: "warn", "park", or "move" channels')
+        OnOverwrite, doc('if a tag was overwritten: "warn", "park", or "move" channels')
     ] = OnOverwrite.WARN
     channels: Annotated[
         tuple[VersionName, ...],
-        says(
+        doc(
             "channels that the pushes move",
             fix='Write for instance channels = ["staging"]',
             check=channels_fault,
@@ -260,7 +260,7 @@ class RuleTable(Table, frozen=True):
     ] = ()
     pull_profiles: Annotated[
         tuple[ProfileName, ...],
-        says(
+        doc(
             "endpoint storage/pull profile, linked to each version",
             fix='Write for instance pull_profiles = ["bucket/maps"]',
             check=pull_profiles_fault,
@@ -270,7 +270,7 @@ class RuleTable(Table, frozen=True):
     keep: Omittable[
         Annotated[
             int,
-            says(
+            doc(
                 "retention: how many versions to keep; off if omitted",
                 what="{!r} is not a number of versions",
                 fix="Write keep = 10, or omit it",
@@ -278,14 +278,14 @@ class RuleTable(Table, frozen=True):
             ),
         ]
     ] = UNSET
-    pin: Annotated[tuple[Name, ...], says("never deleted")] = ()
+    pin: Annotated[tuple[Name, ...], doc("never deleted")] = ()
     make_room: Annotated[
-        bool, says("at Edgegap's version limit: delete the oldest and continue")
+        bool, doc("at Edgegap's version limit: delete the oldest and continue")
     ] = False
     login: Omittable[
         Annotated[
             LoginTable,
-            says(
+            doc(
                 "the variables of a Docker Hub login for this rule",
                 what="it does not name its two variables",
                 fix='Write login = { username_env = "LOBBY_HUB_USER", '
@@ -301,29 +301,29 @@ class ChannelTable(Table, frozen=True):
     """A channel that differs from the defaults."""
 
     app: Annotated[
-        str, says("on Edgegap", fix='Write app = "…", as in the rule that moves the channel')
+        str, doc("on Edgegap", fix='Write app = "…", as in the rule that moves the channel')
     ]
     name: Annotated[
         VersionName,
-        says(
+        doc(
             "the channel's name",
             what="Edgegap accepts no version named {!r}",
             fix="Write name with 1 to 64 letters, digits, . _ or -, a letter or digit first",
         ),
     ]
-    follow: Annotated[Follow, says('or "highest", "newest"')] = Follow.AUTO
+    follow: Annotated[Follow, doc('or "highest", "newest"')] = Follow.AUTO
     tags: Omittable[
         Annotated[
-            Tags, says("in addition to the rule's; globs too", fix=HOW_TO_FILTER, check=tags_fault)
+            Tags, doc("in addition to the rule's; globs too", fix=HOW_TO_FILTER, check=tags_fault)
         ]
     ] = UNSET
-    restore: Annotated[bool, says("move it back when somebody else moved it")] = False
+    restore: Annotated[bool, doc("move it back when somebody else moved it")] = False
     source: Omittable[
-        Annotated[VersionName, says("it takes only what this channel has, once that has moved")]
+        Annotated[VersionName, doc("it takes only what this channel has, once that has moved")]
     ] = msgspec.field(default=UNSET, name="from")
     needs: Annotated[
         tuple[Need, ...],
-        says('what a move waits for: "trial", "approval"', fix='Write needs = ["approval"]'),
+        doc('what a move waits for: "trial", "approval"', fix='Write needs = ["approval"]'),
     ] = ()
 
 
@@ -332,21 +332,21 @@ class NoticeTable(Table, frozen=True):
 
     url_env: Annotated[
         str,
-        says(
+        doc(
             "the variable that holds the destination's Apprise URL",
             fix='Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL',
         ),
     ]
-    name: Omittable[Annotated[str, says("default: notice 1, notice 2 …")]] = UNSET
+    name: Omittable[Annotated[str, doc("default: notice 1, notice 2 …")]] = UNSET
     on: Annotated[
         tuple[NotificationEvent, ...],
-        says(
+        doc(
             "default: all events",
             what="it names an unknown event",
             fix=f'Write for instance on = ["parked"]; there are {", ".join(NotificationEvent)}',
         ),
     ] = tuple(NotificationEvent)
-    rules: Annotated[tuple[str, ...], says("default: all rules")] = ()
+    rules: Annotated[tuple[str, ...], doc("default: all rules")] = ()
 
 
 class CatchUp(Table, frozen=True):
@@ -354,7 +354,7 @@ class CatchUp(Table, frozen=True):
 
     every: Annotated[
         str,
-        says(
+        doc(
             '"off" turns it off',
             fix='Write for instance every = "15m" (s, m, h or d)',
             check=every_fault,
@@ -368,7 +368,7 @@ class LedgerTable(Table, frozen=True):
 
     keep: Annotated[
         str,
-        says(
+        doc(
             "deliveries older than this are purged",
             fix='Write for instance keep = "90d" (s, m, h or d)',
             check=_time("1d", "3650d"),  # for a day, so that people can see them
@@ -378,7 +378,7 @@ class LedgerTable(Table, frozen=True):
     bodies: Omittable[
         Annotated[
             Duration,
-            says(
+            doc(
                 "how long to keep the webhooks' bodies; off if omitted",
                 fix='Write for instance bodies = "7d" (s, m, h or d), or omit it',
                 check=_time("1h", "3650d"),
@@ -394,7 +394,7 @@ class Configuration(Table, frozen=True):
     public_url: Omittable[
         Annotated[
             str,
-            says(
+            doc(
                 "where Docker Hub reaches this receiver",
                 fix='Write it as "https://hooks.example.com"',
                 check=public_url_fault,
@@ -410,7 +410,7 @@ class Configuration(Table, frozen=True):
     ledger: LedgerTable = LedgerTable()
     links: Annotated[
         dict[Repository, Annotated[int, Meta(ge=1)]],
-        says(
+        doc(
             "raise a repository's number to revoke its earlier links",
             fix='Write "group/project" = 2',
             check=links_fault,

@@ -14,7 +14,7 @@ from msgspec import UnsetType
 from receiver.config.checks import spelled, with_value
 from receiver.config.environment import read_secret, read_variable, shown
 from receiver.config.model import ChannelTable, NoticeTable, RuleTable, VersionRange
-from receiver.config.tables import STAND_IN, titled
+from receiver.config.tables import INVALID_VALUE, titled
 from receiver.config.values import bare_token, login_faults, read_duration
 from receiver.edgegap.deployment_answers import read_near
 from receiver.edgegap.fields import field_fault, resource_faults
@@ -51,7 +51,7 @@ def make_rules(
     ]
     names: dict[str, int] = {}
     for number, rule in enumerate(rules, start=1):
-        unread = rule.name == default_name(rule.repository, rule.app) and STAND_IN in rule.name
+        unread = rule.name == default_name(rule.repository, rule.app) and INVALID_VALUE in rule.name
         first = number if unread else names.setdefault(rule.name, number)
         if first != number:
             what = f"it has the same name as rule {first}, {rule.name!r}"
@@ -130,7 +130,7 @@ class _RuleMaker:
 
     def _trial(self) -> Trial | None:
         table = self._table.trial
-        if isinstance(table, UnsetType) or table.at == STAND_IN:
+        if isinstance(table, UnsetType) or table.at == INVALID_VALUE:
             return None
         if not self._table.versions:
             what = "versions is false, so the rule creates no version that could be tried"
@@ -187,7 +187,7 @@ class _RuleMaker:
         if value is None:
             what = f"{shown(variable)} is not set"
             self._fault("settings.envs", what, f"Set it, for the key {key}")
-        return with_value(env, STAND_IN if value is None else value)
+        return with_value(env, INVALID_VALUE if value is None else value)
 
 
 def given(value: T | UnsetType) -> T | None:
@@ -207,7 +207,7 @@ def _channels(
     known = sorted({rule.app for rule in rules})
     for number, table in enumerate(tables, start=1):
         where = titled("channel", number, table.name)
-        if STAND_IN in (table.app, table.name):
+        if INVALID_VALUE in (table.app, table.name):
             continue
         if table.app not in known:
             apps = " or ".join(f'"{name}"' for name in known) or '"…"'
@@ -240,7 +240,7 @@ def _faults_of_needs(channels: Sequence[Channel], rules: Sequence[Rule]) -> list
             names = " or ".join(f'"{name}"' for name in known) or "another channel of the app"
             what = f"no rule moves the channel {channel.source!r} of the app {channel.app}"
             faults.append(ConfigIssue(f"{where}, from", what, f"Write from = {names}"))
-        elif _goes_round(channel, own):
+        elif _has_cycle(channel, own):
             what = f"{channel.name} takes what {channel.source} has, and that comes from it"
             faults.append(ConfigIssue(f"{where}, from", what, "Remove one of the two"))
         untried = [rule.name for rule in own if rule.trial is None]
@@ -250,7 +250,7 @@ def _faults_of_needs(channels: Sequence[Channel], rules: Sequence[Rule]) -> list
     return faults
 
 
-def _goes_round(channel: Channel, rules: Sequence[Rule]) -> bool:
+def _has_cycle(channel: Channel, rules: Sequence[Rule]) -> bool:
     """Return whether the channel's source takes what it has, by way of others."""
     if not rules:
         return False
@@ -281,7 +281,7 @@ def make_notices(
     for number, table in enumerate(tables, start=1):
         where, name = f"notice {number}", given(table.name) or f"notice {number}"
         url = read_secret(environ, table.url_env)
-        if url is None and table.url_env != STAND_IN:
+        if url is None and table.url_env != INVALID_VALUE:
             fix = 'Write url_env = "DISCORD_NOTICE_URL" and set it to an Apprise URL'
             faults.append(
                 ConfigIssue(f"{where}, url_env", f"{shown(table.url_env)} is not set", fix)

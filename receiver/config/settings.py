@@ -22,13 +22,13 @@ from receiver.errors import ConfigIssue
 from receiver.images import Login
 from receiver.ledger.engine import sqlite_path
 from receiver.notifications.destinations import Notice
-from receiver.rules.rule import Rule, channels_of_two, may_collide, shadowed
+from receiver.rules.rule import Rule, channels_of_two_repositories, may_collide, shadowed
 from receiver.rules.tag_patterns import Interval, SemverRange, TagPattern
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
 
 DEFAULT_LEDGER = "receiver.db"
-SHORTEST_KEY = 16
+MIN_KEY_LENGTH = 16
 MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 HOW_TO_MAKE_A_KEY = (
     f"Make one with: {MAKE_A_KEY}  and set it; keep it, since another key invalidates all links"
@@ -195,7 +195,7 @@ def plain_http_faults(settings: Settings, later: Collection[str] = ()) -> list[C
     ]
 
 
-def marks_of(settings: Settings) -> dict[str, str]:
+def setting_hashes(settings: Settings) -> dict[str, str]:
     """Return a keyed hash of each setting, by its name, to compare two configurations.
 
     The key is the newest secret key, so that values cannot be guessed from the hash.
@@ -234,7 +234,7 @@ class LiveSettings(msgspec.Struct):
 
 def config_warnings(settings: Settings) -> list[str]:
     """Return all warnings of `check`: probable mistakes, and values that are not set."""
-    warnings = probably_not_meant(settings)
+    warnings = suspicious_settings(settings)
     if settings.public_url is None:
         warnings.append("public_url is not set: `receiver link` cannot print links")
     if any(rule.login is None for rule in settings.rules):
@@ -242,7 +242,7 @@ def config_warnings(settings: Settings) -> list[str]:
     return warnings
 
 
-def probably_not_meant(settings: Settings) -> list[str]:
+def suspicious_settings(settings: Settings) -> list[str]:
     """Return warnings about probable mistakes, those about spelling first."""
     return [
         *settings.warnings,
@@ -268,7 +268,7 @@ def _of_rules(settings: Settings) -> list[str]:
     warnings += [
         f"rules {first.name!r} and {later.name!r} move the channel {channel} of {later.app} to the "
         "images of two repositories in turn: give each a channel of its own"
-        for first, later, channel in channels_of_two(rules)
+        for first, later, channel in channels_of_two_repositories(rules)
     ]
     repositories = {rule.repository for rule in rules}
     for repository in settings.links:

@@ -16,7 +16,7 @@ from receiver.config.text import strip
 from receiver.config.values import did_you_mean
 from receiver.errors import ConfigIssue
 
-STAND_IN = "?"  # for a required text that could not be read; no real name contains it
+INVALID_VALUE = "?"  # for a required text that could not be read; no real name contains it
 T = TypeVar("T", bound=Table)
 
 
@@ -117,7 +117,7 @@ class _Reader:
             found = []
             if key.required:
                 self._fault(name, "it is missing", _fix_of(name, key))
-        return found or ([STAND_IN] if key.required else [])
+        return found or ([INVALID_VALUE] if key.required else [])
 
     def _tables(self, name: str, key: Key, value: object) -> list[Any]:
         assert key.inner is not None  # noqa: S101 - for the type

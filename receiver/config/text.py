@@ -18,7 +18,7 @@ LOOKS_LIKE = {
 }
 _UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_MOST_OF_HALF = 0.4  # of the bytes are NUL if Latin text is UTF-16 without a byte order mark
+_MIN_NUL_SHARE = 0.4  # of the bytes are NUL if Latin text is UTF-16 without a byte order mark
 
 # Characters that print nothing: soft hyphen, zero-width and directional marks, byte order mark.
 INVISIBLE = (
@@ -46,7 +46,7 @@ def decode_text(content: bytes) -> str:
     if content.startswith(_UTF_32):
         raise BadText("it is saved as UTF-32, not as UTF-8", SAVE_AS_UTF_8)
     nul = content.count(b"\0")
-    if content.startswith(_UTF_16) or nul > len(content) * _MOST_OF_HALF:
+    if content.startswith(_UTF_16) or nul > len(content) * _MIN_NUL_SHARE:
         raise BadText("it is saved as UTF-16, not as UTF-8", SAVE_AS_UTF_8)
     if nul:
         line = content[: content.index(b"\0")].count(b"\n") + 1

@@ -14,8 +14,8 @@ from receiver.config.environment import within_quotes
 from receiver.config.text import odd_character, strip
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-MOST_DIGITS = 6
-LONGEST_HOST, LONGEST_LABEL = 253, 63
+MAX_DIGITS = 6
+MAX_HOST, MAX_LABEL = 253, 63
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 ANYWHERE = "*"
 COPY_IT_AGAIN = "Copy or type it again, as plain text"
@@ -109,7 +109,7 @@ def _is_host(host: str) -> bool:
     except ValueError:
         labels = host.removesuffix(".").replace("_", "-").split(".")
         fits = all(_LABEL.fullmatch(label.strip("-") or "*") for label in labels)
-        return fits and max(map(len, labels)) <= LONGEST_LABEL and len(host) <= LONGEST_HOST
+        return fits and max(map(len, labels)) <= MAX_LABEL and len(host) <= MAX_HOST
     return True
 
 
@@ -169,7 +169,7 @@ def host_fault(host: str) -> tuple[str, str] | None:
         what = f"{host!r} is a kind of machine, not an address: conda sets HOST"
         return what, "Run `unset HOST`, or write HOST=127.0.0.1"
     labels = host.rstrip(".").split(".")
-    is_name = len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(label) for label in labels)
+    is_name = len(host) <= MAX_HOST and all(_LABEL.fullmatch(label) for label in labels)
     if not is_name or labels[-1].isdigit():
         return f"{host!r} is neither an address nor a host name", fix
     return None
@@ -212,7 +212,7 @@ def read_duration(text: object) -> int | None:
     """Return a duration (`90s`, `15m`, `12h`, `30d`) in milliseconds; None for any other text."""
     text = text.strip() if isinstance(text, str) else ""
     number, unit = text[:-1], text[-1:]
-    if not (number.isascii() and number.isdigit()) or len(number) > MOST_DIGITS:
+    if not (number.isascii() and number.isdigit()) or len(number) > MAX_DIGITS:
         return None
     return int(number) * UNITS[unit] or None if unit in UNITS else None
 

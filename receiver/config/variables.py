@@ -31,7 +31,7 @@ DOTENV = ".env"
 # The settings that a server requires: variables, and a table of receiver.toml.
 NEEDED = frozenset({"RECEIVER_SECRET_KEY", "EDGEGAP_TOKEN", "rule"})
 CONFIG = "RECEIVER_CONFIG"
-LARGEST_FILE = 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
         if kind is not None:
             raise BadText(f"it is {kind}, not a file", "Name a regular file")
         with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         if path.is_symlink():
             what = "it is a symbolic link to a file that does not exist"
@@ -69,8 +69,8 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:  # a NUL in its name is a ValueError
         cause = getattr(error, "strerror", None) or "its name is not a valid file name"
         raise BadText(f"it cannot be read ({cause})", "Check its owner and permissions") from None
-    if len(content) > LARGEST_FILE:
-        raise BadText(f"it is over {LARGEST_FILE} bytes", "Check that it is the right file")
+    if len(content) > MAX_FILE_BYTES:
+        raise BadText(f"it is over {MAX_FILE_BYTES} bytes", "Check that it is the right file")
     return decode_text(content)
 
 

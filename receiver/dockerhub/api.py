@@ -33,17 +33,17 @@ from receiver.timestamps import read_retry_after
 
 T = TypeVar("T")
 
-LARGEST_ANSWER = 8 * 1024 * 1024
-LARGEST_TOKEN = 1024 * 1024
+MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+MAX_TOKEN_BYTES = 1024 * 1024
 PER_PAGE = 100
-MOST_PAGES = 1000
+MAX_PAGES = 1000
 TOKEN_MARGIN_SECONDS = 60.0
-SHORTEST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 120.0  # the limits are per minute: a longer wait was misread
+MIN_WAIT_SECONDS = 1.0
+MAX_WAIT_SECONDS = 120.0  # the limits are per minute: a longer wait was misread
 DEFAULT_WAIT_SECONDS = 60.0
 LOCKED_SECONDS = 600.0  # a user name is locked after many refused logins (hub-feedback#2201)
 UNKNOWN_TOKEN_LIFE = 300.0
-MOST_WEBHOOK_PAGES = 20
+MAX_WEBHOOK_PAGES = 20
 CREATED = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
 DELETED = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT})
 REFUSALS = frozenset({401, 403, 404})  # 404: also a repository that the login may not see
@@ -97,7 +97,7 @@ class Hub:
         the caller must check. Only the page number of Docker Hub's `next` is used.
         """
         number = 1
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             query = f"page={number}&page_size={PER_PAGE}&ordering=last_updated"
             path = f"{_repository_path(repository)}/tags?{query}"
             answer = await self._get_later(path, login, waiting)
@@ -197,14 +197,14 @@ class Hub:
                 self._http,
                 method,
                 url,
-                largest=LARGEST_ANSWER,
+                largest=MAX_RESPONSE_BYTES,
                 headers=headers,
                 json=body,
                 any_status=any_status,
             )
         except DockerHubUnavailable as error:
             if error.wait is not None:
-                error.wait = min(error.wait, LONGEST_WAIT_SECONDS)
+                error.wait = min(error.wait, MAX_WAIT_SECONDS)
             raise
         self._note_limit(answer)
         if self._answered is not None:
@@ -215,7 +215,7 @@ class Hub:
         """Pause after the last call that this minute allows, before Docker Hub refuses one."""
         if answer.headers.get("x-ratelimit-remaining") == "0":
             wait = read_retry_after(answer.headers, time.time_ns() // 1_000_000) or 0
-            self._rest_until = time.monotonic() + min(wait / 1000, LONGEST_WAIT_SECONDS)
+            self._rest_until = time.monotonic() + min(wait / 1000, MAX_WAIT_SECONDS)
 
     async def _token(self, login: Login, *, any_status: bool = False) -> str:
         token, until = self._tokens.get(login, ("", 0.0))
@@ -226,7 +226,7 @@ class Hub:
                 self._http,
                 "POST",
                 f"{self._base}/v2/auth/token",
-                largest=LARGEST_TOKEN,
+                largest=MAX_TOKEN_BYTES,
                 json={"identifier": login.username, "secret": login.token.reveal()},
                 any_status=any_status,
             )
@@ -253,8 +253,8 @@ def seconds_to_wait(error: DockerHubUnavailable) -> float | None:
     if error.wait is None and error.status != TOO_MANY:
         return None
     asked = DEFAULT_WAIT_SECONDS if error.wait is None else error.wait
-    jitter = random.random() * SHORTEST_WAIT_SECONDS  # noqa: S311 - spreads calls
-    return max(asked, SHORTEST_WAIT_SECONDS) + jitter
+    jitter = random.random() * MIN_WAIT_SECONDS  # noqa: S311 - spreads calls
+    return max(asked, MIN_WAIT_SECONDS) + jitter
 
 
 def waiting_as_asked(rest: Callable[[float], Awaitable[None]], *, longest: float) -> Waiting:
@@ -287,7 +287,7 @@ def _page_number(following: object) -> int | None:
     except ValueError:
         return None
     text = numbers[0] if numbers else ""
-    valid = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_PAGES))
+    valid = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGES))
     return int(text) if valid else None
 
 
@@ -351,7 +351,7 @@ class RepositoryAdmin:
     async def webhooks(self) -> list[Webhook]:
         """Return all webhooks of the repository."""
         found: list[Webhook] = []
-        for number in range(1, MOST_WEBHOOK_PAGES + 1):
+        for number in range(1, MAX_WEBHOOK_PAGES + 1):
             query = "?page_size=100" + (f"&page={number}" if number > 1 else "")
             page = await self._call("GET", self._webhooks, read_webhooks, query=query)
             found += page.webhooks

@@ -34,8 +34,8 @@ WHOLE_SECONDS = 30.0
 SERVER_FAULTS = 500
 TOO_MANY = 429
 IN_BETWEEN = "a proxy or a firewall may have responded instead"
-MOST_SHOWN = 200
-MOST_OF_A_BODY = 2000
+MAX_SHOWN = 200
+MAX_BODY_SHOWN = 2000
 _OPAQUE = re.compile(r"eyJ[\w-]*(?:\.[\w-]*)*|[\w=+-]{20,}", re.ASCII)  # a JWT, or another token
 
 
@@ -99,7 +99,7 @@ class HttpResponse:
         if isinstance(first, dict):
             texts[-1] = first.get("message") or first.get("code")
         text = next((value for value in texts if isinstance(value, str)), "")
-        known = mask(text, secrets)[:MOST_SHOWN]
+        known = mask(text, secrets)[:MAX_SHOWN]
         return "".join(letter for letter in known if letter.isprintable())
 
     def exact(self, secrets: Iterable[Secret], *, opaque: bool = False) -> str:
@@ -107,11 +107,11 @@ class HttpResponse:
 
         With `opaque`, also what may be a token that is not known.
         """
-        kind = "".join(filter(str.isprintable, self.headers.get("content-type", "")[:MOST_SHOWN]))
+        kind = "".join(filter(str.isprintable, self.headers.get("content-type", "")[:MAX_SHOWN]))
         text = without_addresses(mask(self.content.decode("utf-8", "replace"), secrets))
         text = _OPAQUE.sub(MASK, text) if opaque else text
         lines = "".join(letter for letter in text if letter.isprintable() or letter == "\n")
-        body = lines.strip()[:MOST_OF_A_BODY]
+        body = lines.strip()[:MAX_BODY_SHOWN]
         return f"HTTP {self.status}, {kind or 'no media type'}:\n{body or '(no body)'}"
 
     def described(self, secrets: Iterable[Secret]) -> str:

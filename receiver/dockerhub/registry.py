@@ -25,16 +25,16 @@ from receiver.dockerhub.manifest import (
 from receiver.images import Login, is_digest
 
 _COUNT = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
-LARGEST_TOKEN = 256 * 1024
-SHORTEST_TOKEN_LIFE = 60  # seconds, if the response has none
-LONGEST_TOKEN_LIFE = 3600
+MAX_TOKEN_BYTES = 256 * 1024
+MIN_TOKEN_LIFETIME = 60  # seconds, if the response has none
+MAX_TOKEN_LIFETIME = 3600
 TOKEN_MARGIN_SECONDS = 15.0
 PULL = "pull"
 
 _REALM = re.compile(r'realm="([^"]*)"', re.IGNORECASE)
-LARGEST_MANIFEST = 4 * 1024 * 1024
-LARGEST_BLOB = 1024 * 1024
-MOST_REDIRECTS = 2
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+MAX_BLOB_BYTES = 1024 * 1024
+MAX_REDIRECTS = 2
 MANIFESTS = frozenset(
     {
         *ACCEPTED,
@@ -133,7 +133,7 @@ class TokenService:
         if login is not None:
             pair = f"{login.username}:{login.token.reveal()}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        answer = await fetch(self._http, "GET", url, largest=LARGEST_TOKEN, headers=headers)
+        answer = await fetch(self._http, "GET", url, largest=MAX_TOKEN_BYTES, headers=headers)
         secrets = [login.token] if login else []
         refusal = answer.error(secrets)
         if answer.status == httpx.codes.UNAUTHORIZED and refusal is not None:
@@ -149,8 +149,8 @@ class TokenService:
         return token
 
     def _keep(self, repository: str, login: Login | None, token: str, *, life: object) -> None:
-        given = life if isinstance(life, int) and life > 0 else SHORTEST_TOKEN_LIFE
-        seconds = min(given, LONGEST_TOKEN_LIFE)
+        given = life if isinstance(life, int) and life > 0 else MIN_TOKEN_LIFETIME
+        seconds = min(given, MAX_TOKEN_LIFETIME)
         margin = min(TOKEN_MARGIN_SECONDS, seconds / 2)
         self._kept[repository, login] = (token, time.monotonic() + seconds - margin)
 
@@ -193,7 +193,7 @@ class Registry:
         self.logins = TokenService(http, auth_url)
         self.limits = PullLimits()
 
-    async def see(self, repository: str, tag: str, login: Login | None) -> Seen:
+    async def resolve(self, repository: str, tag: str, login: Login | None) -> Seen:
         """HEAD the tag's manifest, which does not count as a pull. Raises DockerHubUnavailable.
 
         Docker Hub responds to a missing right with 401, never 403: a 403 is an outage.
@@ -288,20 +288,20 @@ class Registry:
         headers = {"Accept": ", ".join(ACCEPTED)}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        largest = LARGEST_BLOB if "/blobs/" in url else LARGEST_MANIFEST
+        largest = MAX_BLOB_BYTES if "/blobs/" in url else MAX_MANIFEST_BYTES
         try:
             answer = await fetch(self._http, method, url, largest=largest, headers=headers)
         except DockerHubUnavailable as error:
             self.limits.note_met(login, met=error.status == httpx.codes.TOO_MANY_REQUESTS)
             raise
         self.limits.note_met(login, met=False)
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             if answer.status not in REDIRECTS:
                 return answer
             url = self._redirected(url, answer.headers.get("location", ""))
             answer = await fetch(self._http, method, url, largest=largest)  # no Authorization
         if answer.status in REDIRECTS:
-            raise DockerHubUnavailable(f"the registry redirects more than {MOST_REDIRECTS} times")
+            raise DockerHubUnavailable(f"the registry redirects more than {MAX_REDIRECTS} times")
         return answer
 
     def _redirected(self, url: str, location: str) -> str:

@@ -1,6 +1,6 @@
 """Doctor: checks the setup for problems; each problem comes with a fix.
 
-The checks send no writes. `serve` logs the dangers of this machine at start.
+The checks send no writes. `serve` logs the hazards of this machine at start.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ from receiver.ledger.links import (
 from receiver.ledger.migrate import newer_schema
 from receiver.ledger.mounts import (
     CONTAINER_MARKS,
-    forgotten_ledger,
+    ephemeral_disk_warning,
     in_container,
     unreachable,
     unsafe_disk,
@@ -64,10 +64,10 @@ from receiver.upkeep.links import fingerprints_of
 
 DIRECTLY = "directly"
 REACH_SECONDS = 10.0
-LARGEST_GREETING = 64 * 1024
+MAX_GREETING_BYTES = 64 * 1024
 GREETING_WORD = "Docker Hub"
 PROOF = "Receiver-Proof"
-MOST_NAMED = 10
+MAX_NAMED = 10
 CHECK_THE_WAY = "Check the network, EDGEGAP_BASE_URL, and any proxy or firewall in between"
 KEY, LINKS = "secret key", "links"
 SET_BACK = (
@@ -76,7 +76,7 @@ SET_BACK = (
 )
 
 
-class Danger(msgspec.Struct, frozen=True):
+class Hazard(msgspec.Struct, frozen=True):
     """A problem: the log event, the subject of the check, and a sentence with the fix."""
 
     event: str
@@ -84,22 +84,22 @@ class Danger(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def dangers(settings: Settings, environ: Mapping[str, str]) -> Iterator[Danger]:
+def hazards(settings: Settings, environ: Mapping[str, str]) -> Iterator[Hazard]:
     """Yield the problems of the ledger's disk and of the address to listen on."""
     path = sqlite_path(settings.database_url)
     file = None if path is None else os.path.realpath(path)
     mounts = _mounts_of(file)
-    forgotten = forgotten_ledger(environ, file, mounts)
+    forgotten = ephemeral_disk_warning(environ, file, mounts)
     if forgotten is not None:
-        yield Danger("ledger_may_be_forgotten", "ledger's disk", forgotten)
+        yield Hazard("ledger_on_ephemeral_disk", "ledger's disk", forgotten)
     unsafe = unsafe_disk(file, mounts)
     if unsafe is not None:
-        yield Danger("ledger_on_unsafe_disk", "ledger's disk", unsafe)
+        yield Hazard("ledger_on_unsafe_disk", "ledger's disk", unsafe)
     marks = [mark for mark in CONTAINER_MARKS if Path(mark).exists()]
     contained = in_container(environ, marks, mounts)
     alone = unreachable(settings.host, environ, contained=contained)
     if alone is not None:
-        yield Danger("address_not_reachable", "address", alone)
+        yield Hazard("address_not_reachable", "address", alone)
 
 
 def proxies_in_use(settings: Settings, environ: Mapping[str, str]) -> dict[str, list[str]]:
@@ -154,7 +154,7 @@ async def examine(
 def _ledger(settings: Settings) -> Iterator[Finding]:
     with closing(Ledger(settings.database_url)) as ledger:
         yield _schema(ledger)
-    for danger in dangers(settings, os.environ):
+    for danger in hazards(settings, os.environ):
         yield warned(danger.what, danger.sentence, "deploy/README.md says what each place needs")
 
 
@@ -198,7 +198,7 @@ async def _edgegap(settings: Settings, client: EdgegapClient) -> AsyncIterator[F
 
 
 def _listed(listing: Listing) -> str:
-    names = [str(row["name"]) for row in listing.rows[:MOST_NAMED]]
+    names = [str(row["name"]) for row in listing.rows[:MAX_NAMED]]
     left = listing.total - len(names)
     more = f" and {left} more" if left else "" if listing.complete else " and more"
     return (", ".join(names) or "no app") + more
@@ -251,7 +251,7 @@ async def _source(
     if {"req_cpu", "req_memory"} <= set(rule.settings):
         return passed(what, "req_cpu and req_memory are set in the rule")
     if rule.copy_from != NEWEST:
-        answer = await client.look(rule.app, rule.copy_from)
+        answer = await client.get_version(rule.app, rule.copy_from)
         source, found = answer.body if answer.ok else None, ""
     else:
         if rule.app not in listings:
@@ -306,7 +306,11 @@ async def _reach(url: str, keys: LinkSigner, http: httpx.AsyncClient) -> Finding
     hint = "Start `receiver serve`, and check the name, the proxy and the port"
     try:
         answer, body = await ask(
-            http, "GET", f"{url}{PATH}{challenge}", largest=LARGEST_GREETING, seconds=REACH_SECONDS
+            http,
+            "GET",
+            f"{url}{PATH}{challenge}",
+            largest=MAX_GREETING_BYTES,
+            seconds=REACH_SECONDS,
         )
     except UnreadableBody:
         answer, body = httpx.Response(httpx.codes.BAD_GATEWAY), b""

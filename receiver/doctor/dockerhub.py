@@ -13,14 +13,14 @@ from receiver.dockerhub.registry import Pulls
 from receiver.dockerhub.webhook import Push, skip_reason
 from receiver.doctor.finding import Finding, failed, passed, warned
 from receiver.images import ImageReference, Login
-from receiver.pipeline.preflight import ImageOk, ImageRejected, Out, Preflight, too_large
+from receiver.pipeline.preflight import DockerHubOut, ImageOk, ImageRejected, Preflight, too_large
 from receiver.rules.rule import OnOverwrite, Rule, takes
 from receiver.signing import LinkSigner
 from receiver.upkeep.connect import OurWebhooks, our_webhooks
 
 PERSONAL_LIMIT, ANONYMOUS_LIMIT = 200, 100  # per 6 hours: docs.docker.com/docker-hub/usage/pulls
 NOT_FOUND = 404
-MOST_PAGES = 10  # of a repository's tags
+MAX_PAGES = 10  # of a repository's tags
 
 
 async def examine_docker_hub(rules: Sequence[Rule], preflight: Preflight) -> AsyncIterator[Finding]:
@@ -73,7 +73,7 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
         return
     yield passed(what, f"reached; the newest tag that the rule takes is {tag}")
     newest = ImageReference(rule.repository, tag)
-    findings = await preflight.look(newest, rule)
+    findings = await preflight.check(newest, rule)
     image = f"image {rule.repository}:{tag}"
     match findings:
         case ImageOk():
@@ -84,7 +84,7 @@ async def _repository(preflight: Preflight, rule: Rule) -> AsyncIterator[Finding
                 yield failed(image, parking.reason.value, parking.sentence)
         case ImageRejected():
             yield failed(image, findings.parking.reason.value, findings.parking.sentence)
-        case Out():
+        case DockerHubOut():
             yield warned(image, findings.detail, "Try again later")
         case _:
             yield failed(image, "the registry has no such tag", "Push it again")
@@ -108,7 +108,7 @@ async def _newest_tag(preflight: Preflight, rule: Rule) -> str | None:
         newest = max([*([newest] if newest else []), *taken], key=_pushed_at, default=None)
         times = [_pushed_at(tag) for tag in page.tags]
         pages += 1
-        if pages == MOST_PAGES or (newest is not None and times == sorted(times, reverse=True)):
+        if pages == MAX_PAGES or (newest is not None and times == sorted(times, reverse=True)):
             break
     return None if newest is None else newest.tag
 

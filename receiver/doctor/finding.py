@@ -17,7 +17,7 @@ from receiver.timestamps import Time
 
 RUN_SECONDS = 120.0
 FOUND = frozenset({0, 1, 3})  # doctor's exit codes: passed, a check failed, a faulty configuration
-MOST_FINDINGS = 500
+MAX_FINDINGS = 500
 
 
 class Health(StrEnum):
@@ -106,7 +106,7 @@ class ChecksRun:
         assert process.stdout is not None  # noqa: S101 - it was requested as a pipe
         async for line in process.stdout:
             finding = msgspec.json.decode(line, type=Finding)
-            self.findings = (*self.findings, finding)[-MOST_FINDINGS:]
+            self.findings = (*self.findings, finding)[-MAX_FINDINGS:]
         if await process.wait() not in FOUND or not self.findings:
             self.problem = "The checks ended early."
 

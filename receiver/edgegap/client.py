@@ -44,10 +44,10 @@ from receiver.version import VERSION
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 CREATE_SECONDS = 60.0  # verify_image makes Edgegap pull before it answers
-DRIP_SECONDS = 30.0  # limits a response that arrives byte by byte
-LARGEST_ANSWER = 20 * 1024 * 1024
-LARGEST_ERROR = 1024 * 1024
-LARGEST_PROBE = 64 * 1024
+SLOW_READ_SECONDS = 30.0  # limits a response that arrives byte by byte
+MAX_RESPONSE_BYTES = 20 * 1024 * 1024
+MAX_ERROR_BYTES = 1024 * 1024
+MAX_PROBE_BYTES = 64 * 1024
 VERSIONS_PER_PAGE = 100
 APPS_PER_PAGE = 5  # each row holds the app's logo, of any size
 
@@ -117,7 +117,7 @@ class EdgegapClient:
         """Reduce the rate so that all replicas together stay within the limit."""
         self._pace.share(replicas)
 
-    def adopt(
+    def reconfigure(
         self,
         base_url: str,
         token: Secret,
@@ -133,7 +133,7 @@ class EdgegapClient:
         self._token = token
         self.secrets = (token, *secrets)
 
-    async def look(self, app: str, version: str) -> Answer:
+    async def get_version(self, app: str, version: str) -> Answer:
         """GET one version."""
         path = version_path(app, version)
         return await self.call("GET", path, shape=version_named(version))
@@ -168,7 +168,9 @@ class EdgegapClient:
         """GET a page of one app to test whether the token is accepted; its logo is not read."""
         params = {"page": 1, "limit": 1}
         shape = list_of("applications", first=True)
-        return await self.call("GET", "/v1/apps", params=params, largest=LARGEST_PROBE, shape=shape)
+        return await self.call(
+            "GET", "/v1/apps", params=params, largest=MAX_PROBE_BYTES, shape=shape
+        )
 
     async def versions(self, app: str) -> Listing:
         """List an app's versions."""
@@ -200,7 +202,7 @@ class EdgegapClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, int | str] | None = None,
         seconds: float = READ_SECONDS,
-        largest: int = LARGEST_ANSWER,
+        largest: int = MAX_RESPONSE_BYTES,
         shape: Shape = any_object,
         success: Success = OF_VERSIONS,
     ) -> Answer:
@@ -209,7 +211,7 @@ class EdgegapClient:
             started = time.monotonic()
             try:
                 async with (
-                    asyncio.timeout(seconds + DRIP_SECONDS),
+                    asyncio.timeout(seconds + SLOW_READ_SECONDS),
                     self._http.stream(
                         method,
                         path,
@@ -220,7 +222,7 @@ class EdgegapClient:
                     ) as response,
                 ):
                     done = response.status_code in success.statuses
-                    limit = largest if done else LARGEST_ERROR
+                    limit = largest if done else MAX_ERROR_BYTES
                     content, unreadable = await _read(response, limit)
             except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 answer = Answer(method, path, None, message=_describe(error), success=success)

@@ -13,11 +13,11 @@ from receiver.edgegap.fields import (
     RESOURCES,
     SETTINGS,
     as_sent,
-    brief,
     flag,
     is_hidden,
     is_masked,
     number,
+    shortened,
 )
 from receiver.edgegap.responses import Body
 
@@ -118,8 +118,8 @@ def _compare_one(name: str, asked: Any, held: Any, verb: str = _ASKED) -> Compar
     tolerated = name in _NOT_STORED or shown == _ANSWERED_ANYWAY.get(name, asked)
     if tolerated or shown == asked or (held in (None, "") and not asked):
         return Comparison()
-    holds = "nothing" if held is None else brief(held)
-    difference = f"{verb} {name} {brief(asked)}, Edgegap holds {holds}"
+    holds = "nothing" if held is None else shortened(held)
+    difference = f"{verb} {name} {shortened(asked)}, Edgegap holds {holds}"
     if name in NOTICED and held is not None:
         return Comparison(noticed=(difference,))
     return Comparison(noted=(difference,))
@@ -187,7 +187,7 @@ def _compare_variables(asked: Sequence[Table], held: Any) -> Comparison:
             continue
         if not is_hidden(found):
             sizes = "" if secret else f" ({len(env['value'])} characters sent, {len(value)} held)"
-            noticed.append(f"the variable {brief(key)} has another value than sent{sizes}")
+            noticed.append(f"the variable {shortened(key)} has another value than sent{sizes}")
         elif not secret:
             unread.append(key)
     missing = [env["key"] for env in asked if env["key"] not in there]

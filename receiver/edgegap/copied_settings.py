@@ -17,7 +17,6 @@ from receiver.edgegap.fields import (
     RESOURCES,
     SETTINGS,
     as_sent,
-    brief,
     field_fault,
     flag,
     holds_something,
@@ -26,6 +25,7 @@ from receiver.edgegap.fields import (
     is_text,
     number,
     protocol,
+    shortened,
 )
 from receiver.edgegap.responses import Body
 from receiver.images import is_docker_hub
@@ -36,7 +36,7 @@ LOGIN = ("private_username", "private_token")
 TOKEN = "private_token"  # noqa: S105 - a field's name
 WHITELISTING = "whitelisting_active"
 DEFAULT_TIME_TO_DEPLOY = 10  # Edgegap's documented default, though its documented minimum is 15
-MOST_NAMED = 20
+MAX_NAMED = 20
 _NAMES_AND_IMAGE = frozenset({"name", "docker_repository", "docker_image", "docker_tag"})
 _READ_ONLY = frozenset({"create_time", "last_updated", "caching_percent", "id"})
 _KNOWN = frozenset(SETTINGS) | _NAMES_AND_IMAGE | _READ_ONLY | frozenset(LOGIN)
@@ -98,11 +98,11 @@ def copied(source: Body, own: Mapping[str, Any], leave_out: Collection[str]) -> 
     variables = read_variables(source.get("envs"), keys_of(own.get("envs")))
     unfit += variables.unfit
     if source and "envs" not in {*source, *leave_out}:
-        unfit.append(unless_none("envs"))
+        unfit.append(missing_field_fault("envs"))
     unknown |= variables.unknown
     if "ports" not in own:
         if source and "ports" not in {*source, *leave_out}:
-            unfit.append(unless_none("ports"))
+            unfit.append(missing_field_fault("ports"))
         ports = read_ports(source.get("ports"))
         settings["ports"] = list(ports.ports)
         unfit += ports.unfit
@@ -150,7 +150,7 @@ def read_ports(shown: Any) -> Ports:
     unknown: set[str] = set()
     for entry in shown:
         if not isinstance(entry, Mapping):
-            unfit.append(f"{brief(entry)} in ports is not a port")
+            unfit.append(f"{shortened(entry)} in ports is not a port")
             continue
         port = _port(entry)
         fault = _port_fault(port)
@@ -166,9 +166,9 @@ def read_ports(shown: Any) -> Ports:
 
 def describe_port(port: Mapping[str, Any]) -> str:
     """Return a port for a message: `7777/UDP "gameport"`."""
-    name = f' "{brief(port["name"])}"' if "name" in port else ""
+    name = f' "{shortened(port["name"])}"' if "name" in port else ""
     tls = " with tls_upgrade" if port.get("tls_upgrade") is True else ""
-    return f"{brief(port.get('port', '?'))}/{brief(port.get('protocol', '?'))}{name}{tls}"
+    return f"{shortened(port.get('port', '?'))}/{shortened(port.get('protocol', '?'))}{name}{tls}"
 
 
 def read_variables(shown: Any, given: Collection[str]) -> Variables:
@@ -197,7 +197,7 @@ def read_variables(shown: Any, given: Collection[str]) -> Variables:
         if fault is None and sent.get(key, env) != env:
             fault = "is listed twice, with different values"
         if fault is not None:
-            unfit.append(f"the variable {brief(key)} {fault}")
+            unfit.append(f"the variable {shortened(key)} {fault}")
         sent[key] = env
     return Variables(tuple(sent.values()), frozenset(hidden), tuple(unfit), frozenset(unknown))
 
@@ -221,15 +221,15 @@ def left_out(name: str) -> str:
     return f"Edgegap's answer leaves out its {name}, so they may be lost"
 
 
-def unless_none(name: str) -> str:
+def missing_field_fault(name: str) -> str:
     """Return what is wrong if a version to copy lacks them, and how to accept it."""
     return f'{left_out(name)} (if it has none, add leave_out = ["{name}"] to the rule)'
 
 
 def listed(names: Sequence[str]) -> str:
     """Return names that come from outside for a message: short, and not too many."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(brief(name) for name in names[:MOST_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(shortened(name) for name in names[:MAX_NAMED]) + more
 
 
 def _port(entry: Mapping[str, Any]) -> Settings:

@@ -18,20 +18,20 @@ import msgspec
 
 from receiver.edgegap.fields import flag, number
 from receiver.edgegap.listing import Listing
-from receiver.edgegap.responses import Answer, Body, Row, Shape, count_of, one_line, saying
+from receiver.edgegap.responses import Answer, Body, Row, Shape, count_of, message_pattern, one_line
 from receiver.secret import Secret, mask, mask_spelt, spellings_of
 
 T = TypeVar("T")
 LOG_KEPT = 65_536  # characters of a log's end
-LONGEST_ENCODED = 4  # times a secret's hex: what its beginning may take in other encodings
+MAX_ENCODED = 4  # times a secret's hex: what its beginning may take in other encodings
 LAST_LINES = 40
-MOST_TAGS = 100
+MAX_TAGS = 100
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 # Words of a status before Ready, from the enumerations in Edgegap's own plugins.
 _STARTING = re.compile(r"INITIALI|SEEK|SCAN|DEPLOYING|PENDING|QUEUE|PULLING|STARTING|NOT.?READY")
 _COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_LARGEST = 1e18
-_FURTHEST = 10**18  # an exit code: the ledger keeps it
+_MAX_NUMBER = 1e18
+_MAX_EXIT_CODE = 10**18  # an exit code: the ledger keeps it
 
 
 class Call(StrEnum):
@@ -110,18 +110,18 @@ _TABLE: tuple[Row[Meaning], ...] = (
     Row(Meaning.RATE_LIMITED, _ANY, {429}),
     Row(Meaning.TOKEN_REFUSED, _ANY, {401}),
     Row(Meaning.UNCERTAIN, _ANY, {408, *range(500, 600)}),
-    Row(Meaning.DEPLOYMENT_LIMIT, {Call.DEPLOY}, _LIMITED, saying(_LIMIT)),
+    Row(Meaning.DEPLOYMENT_LIMIT, {Call.DEPLOY}, _LIMITED, message_pattern(_LIMIT)),
     Row(Meaning.FORBIDDEN, _ANY, {403}),
-    Row(Meaning.REFUSED, {Call.DEPLOY}, {422}, saying(_TOO_LARGE)),
+    Row(Meaning.REFUSED, {Call.DEPLOY}, {422}, message_pattern(_TOO_LARGE)),
     Row(Meaning.NO_CAPACITY, {Call.DEPLOY}, {422}),
-    Row(Meaning.NO_CAPACITY, {Call.DEPLOY}, {400}, saying(_CAPACITY)),
+    Row(Meaning.NO_CAPACITY, {Call.DEPLOY}, {400}, message_pattern(_CAPACITY)),
     Row(Meaning.UNKNOWN_NAME, _NAMING, {404}),
-    Row(Meaning.UNKNOWN_NAME, _NAMING, {400}, saying(_NO_NAME)),
-    Row(Meaning.DONE, {Call.LINK}, {400, 409, 422}, saying(_LINKED)),
+    Row(Meaning.UNKNOWN_NAME, _NAMING, {400}, message_pattern(_NO_NAME)),
+    Row(Meaning.DONE, {Call.LINK}, {400, 409, 422}, message_pattern(_LINKED)),
     Row(Meaning.DONE, {Call.LINK}, {409}),
     Row(Meaning.GONE, _BY_ID | _READINGS, {404, 410}),
-    Row(Meaning.GONE, _BY_ID, {400}, saying(_NO_ID)),
-    Row(Meaning.GONE, _BY_ID, {400}, saying(_ENDED)),
+    Row(Meaning.GONE, _BY_ID, {400}, message_pattern(_NO_ID)),
+    Row(Meaning.GONE, _BY_ID, {400}, message_pattern(_ENDED)),
     Row(Meaning.GONE, {Call.STATUS}, {200}),  # null, which the document allows
     # The 400 for logs that are not there does not say why.
     Row(Meaning.GONE, _READINGS, {400, 422}),
@@ -380,7 +380,9 @@ def _state(body: Body) -> DeploymentState:
 def _crash(found: Mapping[str, Any], secrets: Sequence[Secret]) -> Crash:
     exit_code = number(found.get("exit_code"))
     return Crash(
-        exit_code=max(-_FURTHEST, min(exit_code, _FURTHEST)) if type(exit_code) is int else None,
+        exit_code=max(-_MAX_EXIT_CODE, min(exit_code, _MAX_EXIT_CODE))
+        if type(exit_code) is int
+        else None,
         message=_text(found.get("message"), secrets),
         restart_count=count_of(found.get("restart_count")),
     )
@@ -395,7 +397,7 @@ def _lines(log: Any, secrets: Sequence[Secret]) -> tuple[str, ...]:
     spellings = spellings_of(secrets)
     text = mask_spelt(_COLOR.sub("", log[-LOG_KEPT:]), spellings)
     if len(log) > LOG_KEPT:  # what is cut at its beginning may be the rest of a secret
-        text = text[len(spellings[0]) * LONGEST_ENCODED if spellings else 0 :]
+        text = text[len(spellings[0]) * MAX_ENCODED if spellings else 0 :]
     return tuple(line for raw in text.splitlines() if (line := one_line(raw)))
 
 
@@ -415,13 +417,13 @@ def _numbers(value: Any) -> Iterable[float]:
         read = float(value)
     except (ValueError, OverflowError):
         return ()
-    return (read,) if math.isfinite(read) and abs(read) < _LARGEST else ()
+    return (read,) if math.isfinite(read) and abs(read) < _MAX_NUMBER else ()
 
 
 def _tags(found: Any) -> frozenset[str] | None:
     if not isinstance(found, list):
         return None
-    return frozenset(tag for tag in found[:MOST_TAGS] if isinstance(tag, str))
+    return frozenset(tag for tag in found[:MAX_TAGS] if isinstance(tag, str))
 
 
 def _text(value: Any, secrets: Iterable[Secret] = ()) -> str:

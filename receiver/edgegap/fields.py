@@ -55,7 +55,7 @@ _PROTOCOLS: Mapping[str, str] = {
     "websocketsecure": "WSS",
     "securewebsocket": "WSS",
 }
-_LONGEST = 60
+_MAX_SHOWN = 60
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -285,7 +285,7 @@ def holds_something(value: Any) -> bool:
     return bool(value)
 
 
-def brief(value: Any) -> str:
+def shortened(value: Any) -> str:
     """Return a value for a message: printable and short."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(value))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

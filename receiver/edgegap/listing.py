@@ -14,7 +14,7 @@ import msgspec
 from receiver.edgegap.fields import flag
 from receiver.edgegap.responses import Answer, Body, count_of, is_row
 
-MOST_PAGES = 30
+MAX_PAGES = 30
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class Pages:
                 self._rows.setdefault(row[self._id_field], row)
         more = _has_more(answer.body, len(self._rows))
         self._claims_more = more is True
-        if more is False or len(self._rows) == before or len(self._answers) == MOST_PAGES:
+        if more is False or len(self._rows) == before or len(self._answers) == MAX_PAGES:
             return False
         return number is None or number == asked + self._first
 

@@ -20,20 +20,20 @@ from receiver.edgegap.copied_settings import (
     hidden_keys,
     keys_of,
     listed,
+    missing_field_fault,
     read_variables,
-    unless_none,
 )
 from receiver.edgegap.fields import (
     NO_VALUE,
     RESOURCES,
     SETTINGS,
-    brief,
     flag,
     is_hidden,
     is_masked,
     is_placeholder,
     resource_faults,
     settings_faults,
+    shortened,
 )
 from receiver.edgegap.responses import IMAGE_FIELDS, Body
 from receiver.images import DOCKER_HUB, ImageReference, Login, is_docker_hub, variables_of
@@ -81,20 +81,20 @@ class Plan:
 
 
 def plan_creation(
-    wanted: DesiredVersion, source: Body | None, passed_over: Sequence[str] = ()
+    wanted: DesiredVersion, source: Body | None, skipped: Sequence[str] = ()
 ) -> Plan | Rejected:
     """Plan the POST of a version: the source's settings, the rule's over them, checked.
 
-    `source` is the version to copy from, None if there is none; `passed_over` names the versions
+    `source` is the version to copy from, None if there is none; `skipped` names the versions
     that were not used as the source because they are channels.
     """
     found = copied(source or {}, wanted.settings, wanted.leave_out)
-    name = brief((source or {}).get("name"))
+    name = shortened((source or {}).get("name"))
     settings = _merged(found.settings, wanted.settings, hidden_keys((source or {}).get("envs")))
     notes = _left_out(found, name)
     problems = _uncopied(wanted, found, name)
     if not {"req_cpu", "req_memory"} <= set(settings) and not problems:
-        problems = [_no_settings(wanted, passed_over)]
+        problems = [_no_settings(wanted, skipped)]
     faults = [*settings_faults(wanted.settings), *resource_faults(settings)]
     if faults:
         problems.append(_invalid(wanted, "; ".join(dict.fromkeys(faults))))
@@ -140,7 +140,7 @@ def plan_update(wanted: DesiredVersion, current: Body, *, resend: bool = False) 
         hidden = hidden_keys(current.get("envs"))
         settings["envs"] = _merged_envs(variables.sent, settings["envs"], hidden)
         known = current.get("envs") is not None or "envs" in wanted.leave_out
-        missing = () if known else (unless_none("envs"),)
+        missing = () if known else (missing_field_fault("envs"),)
         kept = Copied(hidden=variables.hidden, unfit=(*variables.unfit, *missing))
         problems = [*_uncopied(wanted, kept, wanted.version), *problems]
     if problems:
@@ -218,12 +218,12 @@ def _invalid(wanted: DesiredVersion, detail: str) -> Rejected:
     return Rejected(Reason.SETTINGS_INVALID, sentence)
 
 
-def _no_settings(wanted: DesiredVersion, passed_over: Sequence[str]) -> Rejected:
+def _no_settings(wanted: DesiredVersion, skipped: Sequence[str]) -> Rejected:
     ways = "To give them, "
-    if passed_over:
+    if skipped:
         ways = (
-            f"Its versions {listed(passed_over)} are channels, which are copied only if a rule "
-            f'says so: write copy_from = "{brief(passed_over[0])}" and reload. Or '
+            f"Its versions {listed(skipped)} are channels, which are copied only if a rule "
+            f'says so: write copy_from = "{shortened(skipped[0])}" and reload. Or '
         )
     reason = Reason.NO_SETTINGS
     return Rejected(reason, explain(reason, ways=ways, **_names(wanted)))

@@ -29,8 +29,8 @@ Shape = Callable[[Mapping[str, Any]], str]
 
 IMAGE_FIELDS = ("docker_repository", "docker_image", "docker_tag")
 MAX_MESSAGE = 500
-LONGEST_READ = 65_536  # characters; only the beginning of a longer text is read
-DEEPEST = 6
+MAX_READ = 65_536  # characters; only the beginning of a longer text is read
+MAX_DEPTH = 6
 _SENTENCES = ("message", "error", "errors")
 _DETAILS = ("details", "detail")
 _NO_WORDS = frozenset({"success", "version"})
@@ -130,14 +130,14 @@ def words_of_page(content: bytes, secrets: Iterable[Secret]) -> str:
     """Return the title of a page of HTML, otherwise the text between its tags."""
     secrets = tuple(secrets)
     text = content.decode("utf-8", "replace")
-    text = mask(html.unescape(mask(text, secrets)), secrets)[:LONGEST_READ]
+    text = mask(html.unescape(mask(text, secrets)), secrets)[:MAX_READ]
     title = _TITLE.search(text)
     return one_line(title[1]) if title and title[1].strip() else one_line(_TAG.sub(" ", text))
 
 
 def one_line(text: str, secrets: Iterable[Secret] = ()) -> str:
     """Return the text masked, printable, with single spaces, and then cut to its limit."""
-    text = mask(text, secrets)[:LONGEST_READ]
+    text = mask(text, secrets)[:MAX_READ]
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(printable.split())
     return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
@@ -159,7 +159,7 @@ def _safe(value: Any, *, sentences: bool = False, depth: int = 0) -> Any:
 
     `sentences`: the keys are names of fields, and the values are sentences about these fields.
     """
-    if depth == DEEPEST:
+    if depth == MAX_DEPTH:
         return "…"
     if isinstance(value, list):
         return [_safe(inner, sentences=sentences, depth=depth + 1) for inner in value]
@@ -278,7 +278,7 @@ class Row(msgspec.Struct, Generic[T], frozen=True, eq=False):
         return self.says is None or self.says.search(answer.message) is not None
 
 
-def saying(pattern: str) -> re.Pattern[str]:
+def message_pattern(pattern: str) -> re.Pattern[str]:
     """Return the pattern of a message: Edgegap documents neither its wording nor its case."""
     return re.compile(pattern, re.IGNORECASE)
 

@@ -17,12 +17,12 @@ from receiver.edgegap.copied_settings import LOGIN, describe_port, read_ports
 from receiver.edgegap.fields import (
     SETTINGS,
     as_sent,
-    brief,
     field_fault,
     is_hidden,
     is_masked,
     is_text,
     resource_faults,
+    shortened,
 )
 from receiver.edgegap.plans import image_of
 from receiver.edgegap.responses import Body
@@ -240,7 +240,7 @@ def changes(
 
 def _ports(settings: SentSettings) -> dict[str, Mapping[str, Any]]:
     return {
-        brief(port.get("name") or f"{port.get('port')}/{port.get('protocol')}"): port
+        shortened(port.get("name") or f"{port.get('port')}/{port.get('protocol')}"): port
         for port in settings.ports
     }
 
@@ -253,7 +253,7 @@ def _port_text(port: Mapping[str, Any] | None) -> str:
 
 
 def _variables(settings: SentSettings) -> dict[str, Variable]:
-    return {brief(variable.key): variable for variable in settings.variables}
+    return {shortened(variable.key): variable for variable in settings.variables}
 
 
 def _kind(variable: Variable | None) -> str:
@@ -265,7 +265,7 @@ def _kind(variable: Variable | None) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "not set" if value is None else brief(value)
+    return "not set" if value is None else shortened(value)
 
 
 def _compared(name: str, one: str, other: str) -> Iterator[Difference]:

@@ -20,13 +20,13 @@ NEWEST = "newest"
 class Source:
     """The version to copy settings from, None if there is none; and the calls that found it.
 
-    `passed_over` names the versions that were left out on request, newest first; `note` says what
+    `skipped` names the versions that were left out on request, newest first; `note` says what
     is uncertain about it.
     """
 
     version: Body | None = field(repr=False)
     calls: tuple[Answer, ...] = ()
-    passed_over: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -53,7 +53,7 @@ class VersionCache:
         `before`, the result is not newer than that version.
         """
         if copy_from != NEWEST:
-            answer = await self._client.look(app, copy_from)
+            answer = await self._client.get_version(app, copy_from)
             return Source(answer.body if answer.ok else None, (answer,))
         async with self._asking.setdefault(app, asyncio.Lock()):
             calls: tuple[Answer, ...] = ()
@@ -74,16 +74,16 @@ class VersionCache:
             if name != of and (not limit or made_at(one) <= limit)
         }
         names = others.keys() & set(without)
-        passed_over = sorted(names, key=lambda name: (-made_at(others[name]), name))
+        skipped = sorted(names, key=lambda name: (-made_at(others[name]), name))
         found = newest(one for name, one in others.items() if name not in without)
         if found is not None and not found.keys() >= OFTEN_NONE:
             # The row of a list may hold less than the version itself.
-            answer = await self._client.look(app, found["name"])
+            answer = await self._client.get_version(app, found["name"])
             if not answer.says(HTTPStatus.NOT_FOUND):
                 calls = (*calls, answer)
             if answer.ok and answer.body is not None:
                 found = known[1][found["name"]] = answer.body
-        return Source(found, calls, tuple(passed_over), note)
+        return Source(found, calls, tuple(skipped), note)
 
     def made(self, app: str, version: Body) -> None:
         """Add a version that was just created: its settings may be copied at once."""

@@ -32,7 +32,7 @@ from receiver.logs import masking
 UNENCODED = {"Accept-Encoding": "identity"}
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB = 47  # the window bits with which zlib recognizes both by their headers
-LONGEST_ERROR = 100
+MAX_ERROR = 100
 
 
 class UnreadableBody(ReceiverError):
@@ -136,7 +136,7 @@ def no_connection(error: httpx.TransportError) -> str:
     url = error.request.url
     proxy = outgoing_proxies(os.environ)[0].proxy_for(url.scheme, url.host, url.port)
     if isinstance(error, httpx.ProxyError):
-        why = f"the proxy refused the connection: {masking(str(error))[:LONGEST_ERROR]}"
+        why = f"the proxy refused the connection: {masking(str(error))[:MAX_ERROR]}"
     elif "CERTIFICATE_VERIFY_FAILED" in str(error):
         why = f"no connection: the certificate is not trusted, see {CERT_FILE}"
     else:

@@ -11,12 +11,12 @@ from receiver.ledger import views
 from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_any_passed, has_passed, passed_digests
-from receiver.rules.channel_order import ByHand, ChannelState, Hold, Pushed, Report, higher
+from receiver.rules.channel_order import ChannelState, Hold, ManualAction, Pushed, Report, higher
 from receiver.timestamps import Time
 
 MOVE = "m"
 PUSH = "push"  # the action of a move that no person ordered
-MOST_MOVES = 20
+MAX_MOVES = 20
 HISTORY_MOVES = 200  # that are looked through for an image to return to
 HISTORY_CLOSED = 200  # whose requests may still explain what Edgegap has
 UNDOING = frozenset({"rollback", "restore"})  # moves that put an earlier image back
@@ -187,13 +187,15 @@ def make_channel(tx: Tx, app: str, name: str) -> None:
     tx.run(_MAKE, app=app, name=name)
 
 
-def order(tx: Tx, app: str, name: str, *, registration: str, action: ByHand, source: str) -> None:
+def order(
+    tx: Tx, app: str, name: str, *, registration: str, action: ManualAction, source: str
+) -> None:
     """Note that a person, or the receiver to restore it, ordered this registration's move."""
     make_channel(tx, app, name)
     tx.run(_ORDER, app=app, name=name, ordered=registration, action=action.value, source=source)
 
 
-def order_instead(tx: Tx, app: str, name: str, *, registration: str, before: str) -> None:
+def replace_order(tx: Tx, app: str, name: str, *, registration: str, before: str) -> None:
     """Note that a registration makes the move that was ordered of the one before it."""
     tx.run(_ORDER_INSTEAD, app=app, name=name, ordered=registration, before=before)
 
@@ -237,7 +239,7 @@ def forget_dismissed(tx: Tx, delivery: str) -> None:
     tx.run(_FORGET, delivery=delivery)
 
 
-def note_followed(
+def record_followed_image(
     tx: Tx,
     app: str,
     name: str,
@@ -256,7 +258,7 @@ def note_followed(
     make_channel(tx, app, name)
     now, tag = read_channel_state(tx, app, name), image.tag
     stays = ordered or (seen.repository, seen.tag) == (image.repository, tag)
-    by_hand = ordered and seen.action != ByHand.RESTORE
+    by_hand = ordered and seen.action != ManualAction.RESTORE
     highest = now.highest if ordered else higher(now.highest, tag)
     tx.run(
         _FOLLOWED,
@@ -305,7 +307,7 @@ def note_move(
     channel, source = row.first(), tx.run(_SOURCE, registration=registration).scalar()
     if channel is not None and action != PUSH:
         source = channel.source
-    if channel is not None and action == ByHand.RESTORE:
+    if channel is not None and action == ManualAction.RESTORE:
         repository, colon, tag = channel.drift.partition(":")
         before = ImageReference(repository=repository, tag=tag) if colon else None
     tx.run(
@@ -327,7 +329,7 @@ def note_move(
     )
 
 
-def moves_of(tx: Tx, app: str, name: str, most: int = MOST_MOVES) -> list[views.Move]:
+def moves_of(tx: Tx, app: str, name: str, most: int = MAX_MOVES) -> list[views.Move]:
     """Return the last moves of a channel, the newest first."""
     rows = tx.run(_MOVES, app=app, name=name, most=most).mappings()
     return [views.read_view(views.Move, row) for row in rows]
@@ -358,7 +360,7 @@ def _channel(tx: Tx, app: str, name: str) -> views.Channel:
         else views.Hold(
             since_at=Time(hold.since),
             tag=hold.tag,
-            action="rollback" if hold.action == ByHand.ROLLBACK else "promote",
+            action="rollback" if hold.action == ManualAction.ROLLBACK else "promote",
             lifted_above=hold.lifted_above,
         ),
         drift=drift or None,

@@ -28,7 +28,7 @@ from receiver.ledger.channels import (
     read_channel_state,
 )
 from receiver.ledger.deletions import deleted_before
-from receiver.ledger.targets import digest_of_tag, led_by_new_push
+from receiver.ledger.targets import digest_of_tag, reports_new_push
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import RUNNING, has_passed, last_run, passed_digests, trial_evidence
 from receiver.reasons import Reason, explain
@@ -95,7 +95,7 @@ _NEXT_DUE = f"""SELECT r.due_at FROM registrations r
 _READ = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - constant SQL
 _WRITES = """SELECT method, effect FROM requests
  WHERE registration_id = :id AND method IN ('POST', 'PATCH', 'DELETE')"""
-MOST_CRASHES = CRASHES_TO_ALONE + 1
+MAX_CRASHES = CRASHES_TO_ALONE + 1
 _FOREVER = 2**62
 
 _RENEW = """UPDATE registrations SET lease_until = :until
@@ -119,15 +119,15 @@ _VOID = """UPDATE registrations SET crashes = crashes + 1, lease_owner = NULL, l
 class Claimed(msgspec.Struct, frozen=True):
     """A claimed registration, with all that an attempt at it needs.
 
-    `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved it.
-    `made_room`: a version was deleted for it once. `by_hand`: a person asked for it, and its push
-    is not the newest. `to_try`: its rule tries versions. `alone`: its workers died repeatedly, so
-    nothing else is worked on at the same time. `deleted`: why the version was deleted, if it only
-    repeats a push from before that. `trial` is its last run, if it tries a version. For a channel,
-    `reported_at` is when the push was first reported (epoch ms), `channel_state` what the receiver
-    last put into it, `known` the last report of this tag to it, `later` the tags of later pushes
-    that are being worked on, and `evidence` what a move or a trial needs. `known_digest` is the
-    tag's when it was last reported to the target.
+    `ours`: a POST of ours may have made the version; `moved`: a PATCH of ours may have moved
+    it. `deleted_for_room`: a version was deleted for it once. `by_hand`: a person asked for it,
+    and its push is not the newest. `to_try`: its rule tries versions. `alone`: its workers died
+    repeatedly, so nothing else is worked on at the same time. `deleted`: why the version was
+    deleted, if it only repeats a push from before that. `trial` is its last run, if it tries a
+    version. For a channel, `reported_at` is when the push was first reported (epoch ms),
+    `channel_state` what the receiver last put into it, `known` the last report of this tag to
+    it, `later` the tags of later pushes that are being worked on, and `evidence` what a move or
+    a trial needs. `known_digest` is the tag's when it was last reported to the target.
     """
 
     id: str
@@ -143,7 +143,7 @@ class Claimed(msgspec.Struct, frozen=True):
     created_at: int
     ours: bool = False
     moved: bool = False
-    made_room: bool = False
+    deleted_for_room: bool = False
     reported_at: int = 0
     channel_state: ChannelState = msgspec.field(default_factory=ChannelState)
     known: Report | None = None
@@ -225,10 +225,10 @@ def _claimed(tx: Tx, row: object) -> Claimed:
             claimed,
             ours="POST" in made,
             moved="PATCH" in made,
-            made_room=any(method == "DELETE" for method, _ in writes),
+            deleted_for_room=any(method == "DELETE" for method, _ in writes),
         )
     if not claimed.replayed and (why := deleted_before(tx, claimed.id)) is not None:
-        claimed = replace(claimed, deleted=None if led_by_new_push(tx, claimed.id) else why)
+        claimed = replace(claimed, deleted=None if reports_new_push(tx, claimed.id) else why)
     return with_what_is_known(tx, claimed)
 
 
@@ -348,7 +348,7 @@ def reclaim_expired(
             _VOID,
             id=identity,
             now=tx.now,
-            most=MOST_CRASHES,
+            most=MAX_CRASHES,
             reason=reason.value,
             sentence=explain(reason),
         ).one()

@@ -10,10 +10,10 @@ import time
 import msgspec
 
 from receiver import backoff
-from receiver.ledger.deliveries import MOST_AHEAD_MS
+from receiver.ledger.deliveries import MAX_AHEAD_MS
 from receiver.ledger.transaction import Tx, read_note, write_note
 
-SMALLEST_STEP_MS = 5_000  # NTP slews what is less; slow reads look like it
+MIN_STEP_MS = 5_000  # NTP slews what is less; slow reads look like it
 SEEN_EVERY_MS = 5_000
 SLOW_READ_SECONDS = 1.0
 SEEN = "clock_seen"  # the latest time that any process of this ledger saw
@@ -89,9 +89,9 @@ def keep_time(tx: Tx, last: Reading | None, reading: Reading, *, shared: bool) -
     seen = _noted(tx, SEEN)
     elapsed = 0 if last is None else round((reading.monotonic - last.monotonic) * 1000)
     step = 0 if last is None else reading.now - last.now - elapsed
-    if abs(step) < SMALLEST_STEP_MS and seen is not None:
+    if abs(step) < MIN_STEP_MS and seen is not None:
         step = min(step, reading.now - seen)
-    if abs(step) < SMALLEST_STEP_MS:
+    if abs(step) < MIN_STEP_MS:
         if seen is None or reading.now - seen >= SEEN_EVERY_MS:
             _note(tx, SEEN, reading.now)
         return 0
@@ -111,14 +111,14 @@ def shift(tx: Tx, step: int, *, now: int, since: int) -> None:
     What was written from `since` on (epoch ms) is left: its times are right already.
     """
     times = {"step": step, "forward": max(0, step), "now": now, "since": since}
-    times["call"] = backoff.LONGEST_CALL
+    times["call"] = backoff.MAX_CALL
     for statement in (_REGISTRATIONS, _GATES, _NOTICES, _TRIALS, _CHECKS):
         tx.run(statement, **times)
     if step > 0:
         return
     for statement in _WHEN_BACK:
         tx.run(statement, **times)
-    ahead = now + MOST_AHEAD_MS
+    ahead = now + MAX_AHEAD_MS
     if tx.run(_HUB_IS_AHEAD, ahead=ahead).first():
         return
     open_ones = "AND state IN ('queued', 'waiting', 'working')"
@@ -133,7 +133,7 @@ def _corrected_by_another(tx: Tx, now: int, elapsed: int) -> bool:
     corrected = _noted(tx, SET)
     if corrected is None:
         return False
-    return now - elapsed - SMALLEST_STEP_MS <= corrected <= now + SMALLEST_STEP_MS
+    return now - elapsed - MIN_STEP_MS <= corrected <= now + MIN_STEP_MS
 
 
 def _noted(tx: Tx, key: str) -> int | None:

@@ -49,7 +49,7 @@ DISABLED = "a disabled version"  # what Edgegap has, if the image is right
 def expect_answer(tx: Tx, app: str, name: str, call: str) -> None:
     """Note that a PATCH of the channel is sent, or was not answered. `call` is its own name."""
     make_channel(tx, app, name)
-    tx.run(_EXPECT, app=app, name=name, call=call, due=tx.now + backoff.LONGEST_CALL)
+    tx.run(_EXPECT, app=app, name=name, call=call, due=tx.now + backoff.MAX_CALL)
 
 
 def was_answered(tx: Tx, app: str, name: str, call: str) -> None:
@@ -89,7 +89,7 @@ def to_compare(
     return due
 
 
-def may_judge(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
+def is_comparable(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
     """Return whether the channel is as it was when Edgegap was asked, and is not being moved.
 
     A move that waits is no reason not to: it may wait for an approval for days.
@@ -99,7 +99,7 @@ def may_judge(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
     return tx.run(_MOVING, app=app, name=name).first() is None
 
 
-def is_coming(tx: Tx, app: str, image: ImageReference) -> bool:
+def has_open_push(tx: Tx, app: str, image: ImageReference) -> bool:
     """Return whether a push of this image is being worked on: it may move channels next."""
     row = tx.run(_COMING, app=app, repository=image.repository, tag=image.tag).first()
     return row is not None
@@ -117,7 +117,7 @@ def is_parked(tx: Tx, app: str, name: str, state: ChannelState) -> bool:
     return tx.run(_PARKED, app=app, name=name, **tag).first() is not None
 
 
-def came_late(tx: Tx, app: str, name: str) -> list[ImageReference]:
+def late_moves(tx: Tx, app: str, name: str) -> list[ImageReference]:
     """Return the images of the channel's latest PATCHes that may still be carried out.
 
     Those without a definite answer, and those after which Edgegap did not show the image.

@@ -46,7 +46,7 @@ WITHOUT_LOG = b"\1\1"  # as `write_copy` leaves it; a ledger in use has a log
 CUT_OFF_SECONDS = 3600.0  # a process still writing a backup modifies it more often
 # All but what describes this ledger and those that work on it.
 COPIED = tuple(table for table in metadata.sorted_tables if table not in {meta, replicas})
-BITE = 500
+BATCH_ROWS = 500
 LOCK_MS = 2000  # for what somebody has just begun on the target
 
 AGAIN = (
@@ -56,7 +56,7 @@ AGAIN = (
 _CHANGED = "SELECT max(updated_at) FROM registrations"
 
 Moved = Callable[[int, int], None]
-Standing = tuple[dict[str, int], int | None]
+RowCounts = tuple[dict[str, int], int | None]
 
 
 def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
@@ -68,7 +68,7 @@ def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
     try:
         _check_name(ledger, copy, overwrite=overwrite)
         check_log_belongs(ledger)
-        part = own_part(copy)
+        part = partial_copy(copy)
     except OSError as error:
         raise LedgerError(f"{copy} cannot be made: {error.strerror}; name another file") from None
     try:
@@ -76,7 +76,7 @@ def backup_ledger(ledger: Path, copy: Path, *, overwrite: bool = False) -> int:
         with closing(sqlite3.connect(uri, uri=True)) as source:
             write_copy(source, part)
         if overwrite:
-            put_in_place(part, copy, mode=MODE)
+            replace_file(part, copy, mode=MODE)
         else:
             _give_name(part, copy)
     except (sqlite3.Error, OSError) as error:
@@ -107,7 +107,7 @@ def write_copy(source: sqlite3.Connection, part: Path) -> None:
         raise LedgerError(f"the copy is damaged: {sound}")
 
 
-def own_part(copy: Path) -> Path:
+def partial_copy(copy: Path) -> Path:
     """Make the file to write to, of a name that no other backup has; remove those cut off."""
     ours = re.compile(re.escape(copy.name + PART) + r"\w{8}(-journal)?")
     for left in copy.parent.iterdir():
@@ -159,7 +159,7 @@ def _give_name(part: Path, copy: Path) -> None:
         part.rename(copy)
 
 
-def put_in_place(part: Path, path: Path, *, mode: int | None = None) -> None:
+def replace_file(part: Path, path: Path, *, mode: int | None = None) -> None:
     """Put a whole file in the place of another, with that one's owner; raises OSError.
 
     It has the mode `mode`, or the other file's.
@@ -337,12 +337,12 @@ def rows_of(connection: Connection, table: Table) -> int:
     return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
-def _standing(connection: Connection) -> Standing:
+def _standing(connection: Connection) -> RowCounts:
     counts = {table.name: rows_of(connection, table) for table in COPIED}
     return counts, connection.exec_driver_sql(_CHANGED).scalar()
 
 
-def _check_unchanged(source: URL, before: Standing) -> None:
+def _check_unchanged(source: URL, before: RowCounts) -> None:
     # Beside the snapshot; the lock is still held.
     with _engine(source, "source", read_only=True) as engine, engine.connect() as connection:
         now = _standing(connection)
@@ -354,7 +354,7 @@ def _copy(reading: Connection, writing: Connection, moved: Callable[[int], None]
     total = 0
     for table in COPIED:
         copied = 0
-        for rows in _bites(reading, table):
+        for rows in _batches(reading, table):
             writing.execute(insert(table), rows)
             copied += len(rows)
             moved(len(rows))
@@ -365,9 +365,9 @@ def _copy(reading: Connection, writing: Connection, moved: Callable[[int], None]
     return total
 
 
-def _bites(reading: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
+def _batches(reading: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
     keys = list(table.primary_key.columns)
-    pages = page = select(table).order_by(*keys).limit(BITE)
+    pages = page = select(table).order_by(*keys).limit(BATCH_ROWS)
     while rows := [dict(row) for row in reading.execute(page).mappings()]:
         yield rows
         page = pages.where(tuple_(*keys) > tuple_(*[rows[-1][key.name] for key in keys]))

@@ -10,7 +10,7 @@ from receiver.ledger.transaction import Tx
 from receiver.reasons import Verdict
 
 OVERLAP_MS = 60 * 60 * 1000
-MOST_AHEAD_MS = OVERLAP_MS + 60_000  # a new cursor is one overlap ahead; later is a wrong clock
+MAX_AHEAD_MS = OVERLAP_MS + 60_000  # a new cursor is one overlap ahead; later is a wrong clock
 
 _BEGIN = """INSERT INTO cursors (repository, since) VALUES (:repository, :since)
  ON CONFLICT (repository) DO NOTHING"""
@@ -65,31 +65,31 @@ class Cursor(msgspec.Struct, frozen=True):
         return self.since - OVERLAP_MS
 
     @property
-    def good_until(self) -> int:
+    def last_success_at(self) -> int:
         """When catch-up last succeeded; before the first success, when the cursor was begun."""
         return self.looks_back_to if self.succeeded_at is None else self.succeeded_at
 
 
-class Failing(msgspec.Struct, frozen=True):
+class CatchUpFailure(msgspec.Struct, frozen=True):
     """Catch-up fails: why and what to do, and since when, in epoch milliseconds."""
 
     sentence: str
     since: int
 
 
-def failing(cursors: Iterable[Cursor], repositories: Collection[str]) -> Failing | None:
+def failing(cursors: Iterable[Cursor], repositories: Collection[str]) -> CatchUpFailure | None:
     """Return that the last run failed with one of these repositories; None if with none."""
     failed = [one for one in cursors if one.problem and one.repository in repositories]
     if not failed:
         return None
-    first = min(failed, key=lambda one: (one.good_until, one.repository))
+    first = min(failed, key=lambda one: (one.last_success_at, one.repository))
     more = f" (and with {len(failed) - 1} more)" if len(failed) > 1 else ""
     sentence = (
         f"Catch-up with {first.repository} failed{more}: {first.problem}. Until it succeeds, a "
         "push whose webhook does not arrive is not found. It is tried again; `receiver doctor` "
         "checks the login and the repository."
     )
-    return Failing(sentence, first.good_until)
+    return CatchUpFailure(sentence, first.last_success_at)
 
 
 def begin_cursors(tx: Tx, repositories: Iterable[str]) -> None:
@@ -104,7 +104,7 @@ def read_cursors(tx: Tx) -> list[Cursor]:
 
     It is set to the present; a cursor that no run has moved begins again and skips the past.
     """
-    farthest = tx.now + MOST_AHEAD_MS
+    farthest = tx.now + MAX_AHEAD_MS
     begun = tx.now + OVERLAP_MS
     rows = tx.run(
         "SELECT repository, since, ran_at, problem, succeeded_at FROM cursors ORDER BY repository"
@@ -123,7 +123,7 @@ def read_cursors(tx: Tx) -> list[Cursor]:
 
 def move_cursor(tx: Tx, repository: str, since: int) -> None:
     """Move a cursor on to a completed run's start; back only if the clock was set back."""
-    tx.run(_MOVE, repository=repository, since=since, now=tx.now, farthest=tx.now + MOST_AHEAD_MS)
+    tx.run(_MOVE, repository=repository, since=since, now=tx.now, farthest=tx.now + MAX_AHEAD_MS)
 
 
 def note_problem(tx: Tx, repository: str, problem: str) -> None:
@@ -136,7 +136,7 @@ def note_problem(tx: Tx, repository: str, problem: str) -> None:
     )
 
 
-def count_unheard(tx: Tx, repository: str, pushes: int) -> bool:
+def count_unreported(tx: Tx, repository: str, pushes: int) -> bool:
     """Count pushes that no webhook reported; return whether webhooks are silent from now on.
 
     The count begins again when a webhook of the repository arrives, and so does the answer.

@@ -14,7 +14,7 @@ from receiver.timestamps import Time
 
 DELETION = "t"
 BEING_DELETED = "The version is being deleted; then it is created again."
-MOST_LISTED = 20
+MAX_LISTED = 20
 CALL_MS = 15_000  # how long we wait for the answer to a DELETE
 EFFECT_MS = 30_000  # how long after that a DELETE may still take effect
 
@@ -176,7 +176,7 @@ def deletion_under_way(tx: Tx, app: str, version: str) -> HeldBack | None:
 
 def last_deletions(tx: Tx, app: str) -> list[EndedDeletion]:
     """Return the last tries to delete versions of an app, the newest first."""
-    rows = tx.run(_LAST, app=app, most=MOST_LISTED).mappings()
+    rows = tx.run(_LAST, app=app, most=MAX_LISTED).mappings()
     return [read_view(EndedDeletion, row, deleted=bool(row["deleted"])) for row in rows]
 
 

@@ -16,7 +16,7 @@ from receiver.rules.rule import Decision, Match, Mode
 
 COMMAND = "command"  # the source of what a person asks for
 RESTORE = "restore"  # of what puts a channel back that has another image at Edgegap
-MOST_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
+MAX_AHEAD_MS = 10 * 60_000  # of a push's time: Docker Hub's clock may be a little ahead of ours
 DELIVERY = "d"
 REGISTRATION = "r"
 
@@ -28,7 +28,7 @@ _LATEST = """SELECT max(push_time) FROM (
  SELECT max(push_time) AS push_time FROM targets WHERE app = :app AND push_time > 0
  UNION ALL SELECT push_time FROM registrations WHERE app = :app AND state <> 'done') pushes"""
 # Repeats the predicate of the index `deliveries_ahead`, which is empty unless a clock was wrong.
-_AHEAD = f"d.pushed_at > d.received_at + {MOST_AHEAD_MS}"
+_AHEAD = f"d.pushed_at > d.received_at + {MAX_AHEAD_MS}"
 _ANY_AHEAD = f"SELECT 1 FROM deliveries d WHERE {_AHEAD} LIMIT 1"  # noqa: S608 - constant SQL
 _COUNTED = f"""SELECT max(r.push_time) FROM deliveries d
   JOIN led_to l ON l.delivery_id = d.id JOIN registrations r ON r.id = l.registration_id
@@ -89,13 +89,13 @@ def requeue(tx: Tx, identity: str) -> None:
     tx.run(_REQUEUE, id=identity, now=tx.now)
 
 
-def give_to_rule(tx: Tx, identity: str, rule: str) -> None:
+def reassign_to_rule(tx: Tx, identity: str, rule: str) -> None:
     """Let another rule decide on a registration that is open; it waits for what it waited for."""
     named = {"id": identity, "rule": rule}
     tx.run("UPDATE registrations SET rule = :rule WHERE id = :id AND state <> 'done'", **named)
 
 
-def decide_on_trial(tx: Tx, identity: str, *, to_try: bool) -> None:
+def set_to_try(tx: Tx, identity: str, *, to_try: bool) -> None:
     """Note whether the rule of an open registration tries its version."""
     named = {"id": identity, "to_try": to_try}
     tx.run("UPDATE registrations SET to_try = :to_try WHERE id = :id AND state <> 'done'", **named)
@@ -224,7 +224,7 @@ def record_all(
     ]
 
 
-def rule_again(tx: Tx, delivery: str, ruling: Decision) -> None:
+def update_decision(tx: Tx, delivery: str, ruling: Decision) -> None:
     """Write what the rules make of a delivery now; a replay reads them again."""
     tx.run(
         "UPDATE deliveries SET verdict = :verdict, reason = :reason, sentence = :sentence"
@@ -286,11 +286,11 @@ def open_following(
     for identity in opened:
         if tx.run(_ORDERED, id=identity).first() is not None:
             continue
-        learn(tx, identity, digest, overwritten=overwritten)
+        set_digest(tx, identity, digest, overwritten=overwritten)
     return opened
 
 
-def learn(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> None:
+def set_digest(tx: Tx, identity: str, digest: str | None, *, overwritten: bool) -> None:
     """Write what is known of the tag of a registration that was just opened or joined."""
     seen = tx.run("SELECT digest, push_time FROM registrations WHERE id = :id", id=identity).one()
     tx.run(_LEARNED, id=identity, digest=digest, overwritten=overwritten)
@@ -375,7 +375,7 @@ def push_time_of(tx: Tx, match: Match, push: Reported, *, doubtful: bool = True)
     `doubtful`: it may be such a push that is reported again.
     """
     pushed_at, now = push.pushed_at, push.received_at
-    credible = pushed_at is not None and pushed_at <= now + MOST_AHEAD_MS
+    credible = pushed_at is not None and pushed_at <= now + MAX_AHEAD_MS
     if pushed_at is not None and (doubtful or not credible):
         named = {"repository": push.repository, "tag": push.tag, "pushed_at": pushed_at}
         counted = tx.run(_COUNTED, **named, app=match.app, version=match.version).scalar()

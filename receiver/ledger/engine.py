@@ -20,7 +20,7 @@ from receiver.errors import LedgerError
 from receiver.extras import how_to_install
 from receiver.logs import masking
 
-LONGEST = 200
+MAX_ERROR = 200
 DAMAGED = ("malformed", "not a database")  # in SQLite's words for it
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 BUSY_TIMEOUT_MS = 2000
@@ -49,7 +49,7 @@ def is_deadlock(error: DBAPIError) -> bool:
 def describe_error(error: Exception) -> str:
     """Return the driver's own words; masked before they are cut, or half a secret would pass."""
     cause = getattr(error, "orig", None) or error
-    words = masking(" ".join(str(cause).split()))[:LONGEST] or type(cause).__name__
+    words = masking(" ".join(str(cause).split()))[:MAX_ERROR] or type(cause).__name__
     if any(damaged in words for damaged in DAMAGED):
         return f"{words}: the file is damaged; stop the receiver and put a backup in its place"
     return words

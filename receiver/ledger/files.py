@@ -30,9 +30,9 @@ MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_hea
 APPLICATION_ID = int.from_bytes(b"rcvr", "big")
 # The "user version" of https://sqlite.org/fileformat.html: four bytes for the application's use.
 STAMP = slice(60, 64)
-LARGEST_STAMP = 2**31 - 1
+MAX_STAMP = 2**31 - 1
 NO_STAMP = 2**31  # no file has this stamp: a note with it refuses any file
-LONGEST_NOTE = 160
+MAX_NOTE = 160
 LOG = "log"  # in a note: what follows is of the log
 ROLLING_RESTART_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.05  # at a lock that another process holds
@@ -236,7 +236,7 @@ class Note(msgspec.Struct, frozen=True):
         words: tuple[object, ...] = (self.lock_inode, self.ledger_inode, *self.stamps)
         if self.log is not None:
             words = (*words, LOG, *astuple(self.log))
-        return " ".join(map(str, words)).ljust(LONGEST_NOTE)
+        return " ".join(map(str, words)).ljust(MAX_NOTE)
 
 
 def read_note(text: str) -> Note | None:
@@ -259,10 +259,12 @@ def stamp_in(header: bytes) -> int | None:
 
 def new_stamp() -> int:
     """Return a random stamp, which is unlikely to be used by another file."""
-    return randbelow(LARGEST_STAMP) + 1
+    return randbelow(MAX_STAMP) + 1
 
 
-def restamp(database: sqlite3.Connection, write_note: Callable[[tuple[int, ...]], None]) -> None:
+def write_new_stamp(
+    database: sqlite3.Connection, write_note: Callable[[tuple[int, ...]], None]
+) -> None:
     """Give the ledger, whose log must be empty, a new stamp.
 
     `write_note` writes down which stamps it may bear, before and after. On a full disk it keeps the
@@ -379,7 +381,7 @@ class FileLock:
         """Return the note of the ledger that the lock belongs to."""
         if self._descriptor is None:
             return None
-        return read_note(os.pread(self._descriptor, LONGEST_NOTE, 0).decode("ascii", "replace"))
+        return read_note(os.pread(self._descriptor, MAX_NOTE, 0).decode("ascii", "replace"))
 
     def write_note(self, ledger_inode: int, stamps: tuple[int, ...] = ()) -> None:
         """Write down which file the lock belongs to, and which stamps that file may have.

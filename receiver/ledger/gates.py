@@ -2,7 +2,7 @@
 
 import msgspec
 
-from receiver.backoff import FIRST_BACKOFF, SHORTEST_SLOWDOWN, probe_delay
+from receiver.backoff import FIRST_BACKOFF, MIN_SLOWDOWN, probe_delay
 from receiver.ledger.deletions import deletion_under_way
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import may_run
@@ -75,7 +75,7 @@ def slow_down(tx: Tx, until: int, sentence: str) -> None:
 
 def respect(tx: Tx, retry_after: int | None) -> None:
     """Hold all work back for as long as a 429 asked (ms), whichever request received it."""
-    delay = max(SHORTEST_SLOWDOWN, FIRST_BACKOFF if retry_after is None else retry_after)
+    delay = max(MIN_SLOWDOWN, FIRST_BACKOFF if retry_after is None else retry_after)
     slow_down(tx, tx.now + delay, explain(Reason.EDGEGAP_BUSY))
 
 

@@ -33,7 +33,7 @@ def new_id(prefix: str, now: int) -> str:
     return prefix + _letters(number)
 
 
-def go_on_after(identities: Iterable[str | None]) -> None:
+def continue_after(identities: Iterable[str | None]) -> None:
     """Have every id from now on come after these; what is no id is left out."""
     global _last  # noqa: PLW0603 - as above
     numbers = (_number(identity) for identity in identities if identity is not None)

@@ -25,7 +25,7 @@ from receiver.ledger.engine import (
 )
 from receiver.ledger.files import ROLLING_RESTART_SECONDS, access_fault
 from receiver.ledger.migrate import check_file_ours, check_schema, migrate
-from receiver.ledger.replicas import turn_among_replicas
+from receiver.ledger.replicas import replica_lock
 from receiver.ledger.schema import SCHEMA
 from receiver.ledger.sqlite_file import LedgerReplaced, SqliteFile
 from receiver.ledger.transaction import Tx
@@ -99,7 +99,7 @@ class Ledger:
             self._release()
             raise
         if self._file is not None:
-            self._file.adopt(self._write_engine)
+            self._file.take_ownership(self._write_engine)
         self._writer = Writer(Committer(self._write_engine, self._usable, self._look, self._file))
 
     def _check_log(self, file: SqliteFile) -> None:
@@ -120,7 +120,7 @@ class Ledger:
             check_durability(connection)
         self.schema = migrate(self._write_engine)
         with self._write_engine.connect() as connection:
-            Tx(connection).go_on_after_newest()
+            Tx(connection).continue_after_newest()
 
     def open_readonly(self) -> None:
         """Check that there is a ledger of this program's schema; raises LedgerError."""
@@ -201,10 +201,10 @@ class Ledger:
             return read(Tx(self._reading))
 
     @asynccontextmanager
-    async def alone(self, name: str) -> AsyncIterator[bool]:
-        """Yield whether this is the one to do the named thing now, until it is done or dead.
+    async def try_lock(self, name: str) -> AsyncIterator[bool]:
+        """Yield whether this task of all replicas' has the named lock, until it ends or is dead.
 
-        Raises LedgerError if the turn was lost meanwhile.
+        Raises LedgerError if the lock was lost meanwhile.
         """
         if name in self._under_way:
             yield False
@@ -214,17 +214,17 @@ class Ledger:
             if self.path is not None:  # one receiver alone
                 yield True
                 return
-            async with turn_among_replicas(self._lock_engine, name) as mine:
+            async with replica_lock(self._lock_engine, name) as mine:
                 yield mine
         finally:
             self._under_way.discard(name)
 
     @asynccontextmanager
-    async def in_turn(self, name: str, patience_seconds: float) -> AsyncIterator[bool]:
-        """As `alone`, but wait for one's turn; yields False when it did not come in that time."""
-        until = time.monotonic() + patience_seconds
+    async def lock(self, name: str, timeout_seconds: float) -> AsyncIterator[bool]:
+        """Wait for the lock; yields False if it was not free in that time."""
+        until = time.monotonic() + timeout_seconds
         while True:
-            async with self.alone(name) as mine:
+            async with self.try_lock(name) as mine:
                 if mine or time.monotonic() >= until:
                     yield mine
                     return
@@ -260,7 +260,7 @@ class Ledger:
         if not ours:
             check_file_ours(self._file.path)
             check_schema(self._write_engine)
-            self._file.adopt(self._write_engine)
+            self._file.take_ownership(self._write_engine)
         if not kept:
             self._reader.submit(self._forget_reader).result()
         return kept

@@ -28,7 +28,7 @@ ALWAYS_THERE = {
     "registrations": {"id", "repository", "tag", "app", "version", "state", "due_at"},
     "meta": {"key", "value"},
 }
-MOST_NAMED = 5
+MAX_NAMED = 5
 _REVISION = re.compile(r"\d{4}")
 MIGRATIONS = Path(__file__).with_name("migrations")
 SERVES = "serves_schema"
@@ -36,7 +36,7 @@ ADVISORY_LOCK = 0x52454345  # "RECE": one migration at a time among replicas
 MARK = "copying"  # in `meta` while a copy into the ledger has not ended
 LOCK_MS = 500  # how long accepts may be held up at a time
 BETWEEN_TRIES_SECONDS = 1.0
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 VERSION_TABLE = (  # as Alembic makes it
     f"CREATE TABLE {REVISIONS} (version_num VARCHAR(32) NOT NULL, "
     f"CONSTRAINT {REVISIONS}_pkc PRIMARY KEY (version_num))"
@@ -102,7 +102,7 @@ def _is_numbered(connection: Connection) -> bool:
 
 
 def _foreign(stamp: str, names: set[str], *, on_file: bool) -> LedgerError:
-    some = sorted(names)[:MOST_NAMED]
+    some = sorted(names)[:MAX_NAMED]
     more = ", …" if len(names) > len(some) else ""
     tables = f"table{'' if len(names) == 1 else 's'} {', '.join(some)}{more}" if some else ""
     held = " and ".join(part for part in (stamp, tables) if part)
@@ -193,7 +193,7 @@ def migrate_to_newest(engine: Engine) -> None:
         check_ours(connection)
         if _is_compatible(connection, schema_of(connection)):
             return  # Alembic is not even imported: a start should be quick
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
             with engine.begin() as connection:

@@ -8,7 +8,7 @@ import msgspec
 from receiver.http.proxies import is_loopback
 
 # A variable that the host sets → the host's name, and why its disk is ephemeral.
-FORGETFUL = {
+EPHEMERAL_HOSTS = {
     "DYNO": ("Heroku", "its disk is emptied at each restart, at least once a day"),
     "RENDER": ("Render", "without a disk of its own, each deploy empties it"),
     "FLY_APP_NAME": ("Fly.io", "without a volume, each deploy and restart empties it"),
@@ -43,7 +43,7 @@ FUSE = frozenset({"fuse", "fuseblk", "sshfs", "s3fs", "gcsfuse", "rclone"})  # a
 # Files that container engines put into each container.
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 CONTAINER_NAMES = frozenset({"docker", "podman", "oci", "crio", "containerd"})  # in $container
-CONTAINER_VARIABLES = (*FORGETFUL, "ECS_CONTAINER_METADATA_URI_V4", "CONTAINER_APP_NAME",
+CONTAINER_VARIABLES = (*EPHEMERAL_HOSTS, "ECS_CONTAINER_METADATA_URI_V4", "CONTAINER_APP_NAME",
                        "NOMAD_ALLOC_ID")  # fmt: skip
 BESIDE = ("", "-wal", "-shm", "-journal", ".lock")  # suffixes of the ledger's files
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -75,7 +75,9 @@ class Mount(msgspec.Struct, frozen=True):
         return self.place == "/" and _DRIVER.search(driver) is not None
 
 
-def forgotten_ledger(environ: Mapping[str, str], ledger: str | None, mounts: str) -> str | None:
+def ephemeral_disk_warning(
+    environ: Mapping[str, str], ledger: str | None, mounts: str
+) -> str | None:
     """Return a warning if the ledger's file is on an ephemeral disk, else None.
 
     `ledger` is the file's absolute path, None if it is on PostgreSQL; `mounts` is the text of
@@ -84,7 +86,7 @@ def forgotten_ledger(environ: Mapping[str, str], ledger: str | None, mounts: str
     if ledger is None:
         return None
     mount = mount_of(ledger, mounts)
-    for variable, (host, why) in FORGETFUL.items():
+    for variable, (host, why) in EPHEMERAL_HOSTS.items():
         if not environ.get(variable, "").strip():
             continue
         if variable not in NO_VOLUMES and mount.lasts:

@@ -8,8 +8,8 @@ from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
 
 NOTICE = "n"
-MOST_AT_ONCE = 500
-MOST_QUIETS = 12  # a recurring event is sent after at most this many quiet periods
+MAX_BATCH = 500
+MAX_QUIET_PERIODS = 12  # a recurring event is sent after at most this many quiet periods
 LEASE_MS = 120_000  # how long a replica has to send notices before another may
 
 _INSERT = """INSERT INTO outbox (id, destination, event, text, about, created_at, due_at)
@@ -61,7 +61,7 @@ def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
     A notice of a recurring event waits until the event has stopped for a while, but not forever.
     """
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
-    rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MOST_AT_ONCE).all()
+    rows = tx.run(_DUE.format(lock=lock, known=_KNOWN), now=tx.now, most=MAX_BATCH).all()
     kinds: dict[tuple[str, NotificationEvent], list[OutboxEntry]] = {}
     for row in rows:
         kind = row.destination, NotificationEvent(row.event)
@@ -71,15 +71,15 @@ def lease_due(tx: Tx, quiet_ms: int = 0) -> list[OutboxEntry]:
     for group in kinds.values():
         moments = [one.created_at for one in group]
         goes_on = max(moments) > tx.now - quiet_ms
-        if not goes_on or min(moments) <= tx.now - quiet_ms * MOST_QUIETS:
+        if not goes_on or min(moments) <= tx.now - quiet_ms * MAX_QUIET_PERIODS:
             taken += group
     for one in taken:
-        put_off(tx, [one.id], tx.now + LEASE_MS, tries=one.tries)
+        reschedule(tx, [one.id], tx.now + LEASE_MS, tries=one.tries)
     tx.quiet = not taken
     return taken
 
 
-def put_off(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> None:
+def reschedule(tx: Tx, identities: Sequence[str], due_at: int, *, tries: int) -> None:
     """Try these again at that time (epoch ms)."""
     for identity in identities:
         tx.run(

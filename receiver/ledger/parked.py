@@ -57,7 +57,7 @@ _OF_PERSON = """SELECT 1 FROM registrations r WHERE r.id = :id
 _ONE = f"SELECT {_COLUMNS} FROM registrations WHERE id = :id"  # noqa: S608 - constant SQL
 
 
-def parked_beside(tx: Tx, *, rule: str, app: str, version: str) -> list[Ended]:
+def parked_of_target_or_rule(tx: Tx, *, rule: str, app: str, version: str) -> list[Ended]:
     """Return what is parked of this target, or under this rule because of its image."""
     rows = tx.run(_BESIDE, rule=rule, app=app, version=version).mappings()
     return [_ended(row) for row in rows]
@@ -85,7 +85,7 @@ def parked_ids(tx: Tx, reason: str | None, *, after: str = "", most: int = EVERY
     return [str(row.id) for row in rows]
 
 
-class ParkedAlike(msgspec.Struct, frozen=True):
+class ParkedGroup(msgspec.Struct, frozen=True):
     """What is parked for one reason: how many, and the newest targets."""
 
     reason: str
@@ -93,10 +93,10 @@ class ParkedAlike(msgspec.Struct, frozen=True):
     targets: tuple[str, ...]
 
 
-def parked_by_reason(tx: Tx, most: int) -> list[ParkedAlike]:
+def parked_by_reason(tx: Tx, most: int) -> list[ParkedGroup]:
     """Return what is parked, the most frequent reason first, each with at most `most` targets."""
     return [
-        ParkedAlike(
+        ParkedGroup(
             str(row.reason),
             int(row.alike),
             tuple(

@@ -12,12 +12,12 @@ import json
 import msgspec
 
 from receiver.ledger.deletions import DELETION
-from receiver.ledger.deliveries import DELIVERY, MOST_AHEAD_MS, REGISTRATION
+from receiver.ledger.deliveries import DELIVERY, MAX_AHEAD_MS, REGISTRATION
 from receiver.ledger.ids import first_id, last_id
 from receiver.ledger.transaction import Tx, read_note, write_note
 from receiver.ledger.trials import TRIAL
 
-LONGEST_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour
+MAX_STEP = 24 * 60 * 60 * 1000  # ms between two readings; purging reads it once an hour
 CATCHES_UP = 4  # times as fast as time passes
 WINDOW = 500  # rows that a transaction looks at
 FREED_PAGES = 200
@@ -75,7 +75,7 @@ class PurgeClock(msgspec.Struct, frozen=True):
     def read(self, now: int) -> "PurgeClock":
         """Return the clock after a reading of the system clock."""
         step = now - self.read_at
-        ahead = CATCHES_UP * step if 0 <= step <= LONGEST_STEP else 0
+        ahead = CATCHES_UP * step if 0 <= step <= MAX_STEP else 0
         return PurgeClock(now, min(now, self.trusted + ahead))
 
 
@@ -167,7 +167,7 @@ def _bound(tx: Tx, prefix: str, table: str, before: int) -> str:
     at. Each row's own time decides.
     """
     newest = tx.run(f"SELECT max(id) FROM {table}").scalar()  # noqa: S608 - constant SQL
-    ahead = newest is not None and newest >= first_id(prefix, tx.now + MOST_AHEAD_MS)
+    ahead = newest is not None and newest >= first_id(prefix, tx.now + MAX_AHEAD_MS)
     return last_id(prefix) if ahead else first_id(prefix, before)
 
 

@@ -53,7 +53,7 @@ from receiver.rules.rule import Mode, OnOverwrite, Rule
 from receiver.timestamps import Time
 
 V = TypeVar("V")
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 _RECEIVED = """SELECT d.address, d.user_agent, d.status, d.body_start, b.headers, b.body
  FROM deliveries d LEFT JOIN bodies b ON b.id = d.id WHERE d.id = :id"""
 _DELIVERIES_OF = "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id"
@@ -367,7 +367,7 @@ def _deliveries_of(tx: Tx, registration: str) -> list[str]:
 
 
 PICTURED = 50
-MOST_PARKED = 20
+MAX_PARKED = 20
 
 # Manual moves, trials and restored channels are recorded with a sentence, and pushes without one.
 _NEWEST_OF_RULE = f"""SELECT d.id, d.received_at, d.repository, d.tag, r.id AS registration
@@ -409,7 +409,7 @@ def overview(tx: Tx, rules: Iterable[Rule]) -> LedgerOverview:
             _repository(tx, repository, cursors.get(repository), pauses.get(repository))
             for repository in sorted({rule.repository for rule in known})
         ),
-        parked=tuple(_views(tx, ParkedRegistration, _PARKED, state=parked, most=MOST_PARKED)),
+        parked=tuple(_views(tx, ParkedRegistration, _PARKED, state=parked, most=MAX_PARKED)),
         parked_count=tx.run(_COUNT, state=parked).scalar_one(),
         waiting=waiting_moves(tx),
         last=tuple(_views(tx, RecentRegistration, _LAST, most=PICTURED)),

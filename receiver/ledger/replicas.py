@@ -81,7 +81,7 @@ def working_now(tx: Tx) -> int:
 
 
 @asynccontextmanager
-async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
+async def replica_lock(engine: Engine, name: str) -> AsyncIterator[bool]:
     """Yield whether the turn is ours; of replicas the first to ask has it, until done or dead.
 
     Raises LedgerError if it was lost meanwhile: then another replica may have it.
@@ -90,7 +90,7 @@ async def turn_among_replicas(engine: Engine, name: str) -> AsyncIterator[bool]:
     if connection is None:
         yield False
         return
-    turn = _Turn(connection, asyncio.current_task())
+    turn = _ReplicaLock(connection, asyncio.current_task())
     try:
         try:
             yield True
@@ -115,7 +115,7 @@ async def _taken(engine: Engine, name: str) -> Connection | None:
         raise
 
 
-class _Turn:
+class _ReplicaLock:
     """A turn that we have: it is shown to be alive until it ends; lost, the task is cancelled."""
 
     def __init__(self, connection: Connection, task: asyncio.Task[object] | None) -> None:

@@ -12,7 +12,7 @@ from receiver.edgegap.responses import Answer, Effect
 from receiver.edgegap.sent_settings import SentSettings
 from receiver.images import ImageReference
 from receiver.ledger.approvals import wait_for_other_image
-from receiver.ledger.channels import PUSH, note_followed, note_move, note_report
+from receiver.ledger.channels import PUSH, note_move, note_report, record_followed_image
 from receiver.ledger.claims import Claimed, evidence_of
 from receiver.ledger.comparisons import expect_answer, was_answered
 from receiver.ledger.sent_settings import note_linked, note_sent
@@ -252,7 +252,9 @@ def compare_again(tx: Tx, claimed: Claimed) -> None:
         expect_answer(tx, claimed.app, claimed.version, call_of(claimed))
 
 
-def adopt(tx: Tx, app: str, name: str, shown: ChannelState, *, seen: ChannelState) -> None:
+def record_late_move(
+    tx: Tx, app: str, name: str, shown: ChannelState, *, seen: ChannelState
+) -> None:
     """Record that a channel has what a request asked for whose registration did not end so.
 
     `shown` is what it has, `seen` what the ledger had of it.
@@ -262,7 +264,7 @@ def adopt(tx: Tx, app: str, name: str, shown: ChannelState, *, seen: ChannelStat
     image = ImageReference(repository=asked.repository, tag=asked.tag)
     report = Report(row.digest, asked.push_time)
     move = _Move(asked.registration, row.rule, is_ordered(asked, seen), seen)
-    _follow(tx, (app, name), image, report, move)
+    _record_channel_image(tx, (app, name), image, report, move)
 
 
 def call_of(claimed: Claimed) -> str:
@@ -289,7 +291,7 @@ def _settle_channel(tx: Tx, claimed: Claimed, result: Result) -> None:
     ordered = is_ordered(claimed.pushed, claimed.channel_state)
     sent, outcome = result.sent, result.outcome
     move = _Move(claimed.id, claimed.rule, ordered, claimed.channel_state, sent, outcome)
-    _follow(tx, (app, name), image, report, move)
+    _record_channel_image(tx, (app, name), image, report, move)
 
 
 class _Move(msgspec.Struct, frozen=True):
@@ -303,7 +305,7 @@ class _Move(msgspec.Struct, frozen=True):
     outcome: Outcome | None = None
 
 
-def _follow(
+def _record_channel_image(
     tx: Tx, place: tuple[str, str], image: ImageReference, report: Report, move: _Move
 ) -> None:
     """Write that a channel has the image now: the report, the move, what it follows."""
@@ -331,7 +333,7 @@ def _follow(
         mode=Mode.CHANNEL,
         created=move.outcome is Outcome.CREATED,
     )
-    note_followed(tx, *place, image, seen=move.seen, ordered=move.ordered, sent=move.sent)
+    record_followed_image(tx, *place, image, seen=move.seen, ordered=move.ordered, sent=move.sent)
 
 
 def _record_call(tx: Tx, claimed: Claimed, step: int, call: Answer, *, at: int) -> None:

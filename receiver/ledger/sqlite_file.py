@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import LedgerError
-from receiver.ledger.copy import own_part, put_in_place, write_copy
+from receiver.ledger.copy import partial_copy, replace_file, write_copy
 from receiver.ledger.engine import checkpoint
 from receiver.ledger.files import (
     NO_STAMP,
@@ -34,8 +34,8 @@ from receiver.ledger.files import (
     make_private,
     missing_from,
     remove_stale_wal,
-    restamp,
     stamp_in,
+    write_new_stamp,
 )
 from receiver.ledger.migrate import check_file_ours
 from receiver.ledger.write_ahead_log import Frames, LogIndex, OwnLog, has_page, judge, read_frames
@@ -99,7 +99,7 @@ class SqliteFile:
     def check(self) -> None:
         """Raise LedgerError if another ledger's log is beside it.
 
-        Asked more often it looks once: afterwards SQLite has the file open.
+        ApprovalRequest more often it looks once: afterwards SQLite has the file open.
         """
         if not self._checked:
             check_log_belongs(self.path)
@@ -135,7 +135,7 @@ class SqliteFile:
             with suppress(OSError):
                 self.lock.write_note(self.path.stat().st_ino)
 
-    def adopt(self, engine: Engine) -> None:
+    def take_ownership(self, engine: Engine) -> None:
         """Know it as ours from now on, and stamp it as the one that its log is written for.
 
         No connection to the file that was ours before may be open.
@@ -157,7 +157,7 @@ class SqliteFile:
                 self.lock.write_note(inode, note.stamps if note is not None and known else ())
             else:
                 driver = _driver(connection)
-                restamp(driver, lambda stamps: self.lock.write_note(inode, stamps))
+                write_new_stamp(driver, lambda stamps: self.lock.write_note(inode, stamps))
         note = self.lock.note()
         noted = note.stamps if note is not None and note.ledger_inode == inode else ()
         self._stamps = (*noted, *self._own_stamp())
@@ -273,10 +273,10 @@ class SqliteFile:
         """Write what the connection has in memory of a log that was cut off into a new file."""
         part = None
         try:
-            part = own_part(self.path)
+            part = partial_copy(self.path)
             write_copy(_driver(connection), part)
             self.log.check_not_lost()
-            put_in_place(part, self.path)
+            replace_file(part, self.path)
         except (sqlite3.Error, OSError, LedgerError) as error:
             if part is not None:
                 part.unlink(missing_ok=True)

@@ -98,7 +98,7 @@ def has_targets(tx: Tx) -> bool:
     return tx.run("SELECT 1 FROM targets LIMIT 1").first() is not None
 
 
-class Standing(msgspec.Struct, frozen=True):
+class LedgerStats(msgspec.Struct, frozen=True):
     """Open registrations by state, and times in epoch milliseconds."""
 
     open: dict[str, int]
@@ -109,9 +109,9 @@ class Standing(msgspec.Struct, frozen=True):
     now: int
 
 
-def read_standing(tx: Tx) -> Standing:
+def read_stats(tx: Tx) -> LedgerStats:
     """Return a summary of the ledger's state."""
-    return Standing(
+    return LedgerStats(
         open=count_open(tx),
         oldest_unfinished=tx.run(_OLDEST).scalar(),
         last_success=tx.run(_LAST).scalar(),
@@ -168,7 +168,7 @@ class Day(msgspec.Struct, frozen=True):
     refused: int = 0
 
 
-class Took(msgspec.Struct, frozen=True):
+class PushDuration(msgspec.Struct, frozen=True):
     """How long one version took from push to version (ms), and its newest delivery."""
 
     app: str
@@ -243,7 +243,7 @@ def _day(start: int, counted: Settled, states: Counter[State]) -> Day:
     )
 
 
-def last_times(tx: Tx) -> list[Took]:
+def last_times(tx: Tx) -> list[PushDuration]:
     """Return how long the last versions took, the newest first."""
     rows = tx.run(_TOOK, searched=SEARCHED, most=TIMED)
-    return [Took(row.app, row.version, max(0, int(row.took)), row.delivery) for row in rows]
+    return [PushDuration(row.app, row.version, max(0, int(row.took)), row.delivery) for row in rows]

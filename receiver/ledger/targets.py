@@ -74,7 +74,7 @@ def is_new_push(tx: Tx, delivery: str) -> bool:
     return tx.run(_ONE, id=delivery).first() is not None
 
 
-def led_by_new_push(tx: Tx, registration: str) -> bool:
+def reports_new_push(tx: Tx, registration: str) -> bool:
     """Return whether a delivery of the registration reports a new push (see `is_new_push`)."""
     return tx.run(_OF_REGISTRATION, id=registration).first() is not None
 
@@ -87,7 +87,7 @@ def is_reported(tx: Tx, registration: str) -> bool:
 def only_repeats(tx: Tx, registration: str) -> bool:
     """Return whether only repeated reports of an earlier push led to it, and no person."""
     reported = tx.run(_BY_REPORTS, id=registration).first() is not None
-    return reported and not led_by_new_push(tx, registration)
+    return reported and not reports_new_push(tx, registration)
 
 
 def store_target(
@@ -111,7 +111,7 @@ def store_target(
     before = read_target(tx, app, version)
     if before is not None and before.image == image:
         digest = digest or before.digest  # this attempt learned none
-        by_hand = by_hand or (before.by_hand and not led_by_new_push(tx, registration))
+        by_hand = by_hand or (before.by_hand and not reports_new_push(tx, registration))
         if by_hand or not before.by_hand:  # reported again, with an earlier time
             push_time = max(push_time, before.push_time)
     tx.run(

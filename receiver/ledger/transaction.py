@@ -17,7 +17,7 @@ from receiver.ledger import ids
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # no text of a database: it would refuse it all
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
-MOST_ROWS = 64
+MAX_ROWS = 64
 NEWEST_IDS = " UNION ALL ".join(
     f"SELECT max(id) FROM {table}"  # noqa: S608 - constant SQL
     for table in ("deliveries", "registrations", "deletions", "channel_moves", "outbox", "trials")
@@ -54,12 +54,12 @@ class Tx:
     def new_id(self, prefix: str) -> str:
         """Return a new id, after all that are in the ledger."""
         if not self._numbered:
-            self.go_on_after_newest()
+            self.continue_after_newest()
         return ids.new_id(prefix, self.now)
 
-    def go_on_after_newest(self) -> None:
+    def continue_after_newest(self) -> None:
         """Have new ids come after the newest of the ledger, whose clock may have been ahead."""
-        ids.go_on_after(self.run(NEWEST_IDS).scalars())
+        ids.continue_after(self.run(NEWEST_IDS).scalars())
         self._numbered = True
 
     def run(self, sql: str, **params: object) -> CursorResult[Any]:
@@ -85,7 +85,7 @@ class Tx:
         """
         inserted = 0
         while rows:
-            many = min(MOST_ROWS, 1 << len(rows).bit_length() - 1)
+            many = min(MAX_ROWS, 1 << len(rows).bit_length() - 1)
             sql = _insert(
                 table, tuple(columns), many, unless_there, "%s" if self.postgresql else "?"
             )

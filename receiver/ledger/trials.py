@@ -5,7 +5,7 @@ import json
 import msgspec
 from msgspec.structs import asdict
 
-from receiver.backoff import LONGEST_CALL
+from receiver.backoff import MAX_CALL
 from receiver.images import ImageReference
 from receiver.ledger import views
 from receiver.ledger.targets import STRETCH, is_reported
@@ -101,7 +101,7 @@ _WAKE_NEXT = """UPDATE registrations SET due_at = :now WHERE id = (
   ORDER BY r.id DESC LIMIT 1)"""
 
 
-class LeftRun(msgspec.Struct, frozen=True):
+class OrphanedRun(msgspec.Struct, frozen=True):
     """A run whose deployment may still be there although no registration works on it.
 
     `may_appear`: Edgegap may carry out the request late. `is_kept`: it ran on after its verdict, as
@@ -228,20 +228,20 @@ def wake_channels(tx: Tx, app: str, image: ImageReference, digest: str | None) -
     tx.run(_WAKE, **named, now=tx.now)
 
 
-def runs_left(tx: Tx, *, at_end: bool = False) -> list[LeftRun]:
+def orphaned_runs(tx: Tx, *, at_end: bool = False) -> list[OrphanedRun]:
     """Return the runs whose deployment nobody stops any more; `at_end`: all that are not stopped.
 
     The latter are for a process that works on the ledger alone, and ends now.
     """
     rows = tx.run(_UNSTOPPED) if at_end else tx.run(_LEFT, now=tx.now)
     return [
-        LeftRun(
+        OrphanedRun(
             row.id,
             row.registration_id,
             row.request_id,
             row.app,
             row.version,
-            row.request_id is None and tx.now - row.requested_at < LONGEST_CALL,
+            row.request_id is None and tx.now - row.requested_at < MAX_CALL,
             bool(row.is_kept),
             at_end,
         )
@@ -266,7 +266,7 @@ def is_ours(tx: Tx, registration: str) -> bool:
     return tx.run(_KNOWN, id=registration).first() is not None
 
 
-def note_stop(tx: Tx, left: LeftRun, request_id: str) -> bool:
+def note_stop(tx: Tx, left: OrphanedRun, request_id: str) -> bool:
     """Record that the deployment of a run is about to be stopped, unless it is worked on again.
 
     A run without a verdict then proves nothing: its registration repeats it.

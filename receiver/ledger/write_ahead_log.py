@@ -23,10 +23,10 @@ from receiver.ledger.files import FileLock, LogNote, Seen, beside, log_fault, lo
 
 LOG_HEADER, FRAME_HEADER = 32, 24
 SUMMED = 24  # bytes of the log's header that its checksum covers
-SMALLEST_PAGE, LARGEST_PAGE = 512, 65_536
+MIN_PAGE_BYTES, MAX_PAGE_BYTES = 512, 65_536
 WORD_ORDERS = {b"\x37\x7f\x06\x82": "<", b"\x37\x7f\x06\x83": ">"}
 SALT_HALF = 32  # bits
-MOST_BEGINNINGS = 2**16  # between two looks: far more than there can be
+MAX_BEGINNINGS = 2**16  # between two looks: far more than there can be
 _WORD = 0xFFFFFFFF
 
 Sums = tuple[int, int]
@@ -84,7 +84,7 @@ def read_frames(log: int, most: int | None = None) -> Frames:
         return Frames()
     page, _, salt = struct.unpack_from(">IIQ", header, 8)
     sums = _sums(order, header[:SUMMED], (0, 0))
-    sound_page = SMALLEST_PAGE <= page <= LARGEST_PAGE and not page & (page - 1)
+    sound_page = MIN_PAGE_BYTES <= page <= MAX_PAGE_BYTES and not page & (page - 1)
     if not sound_page or struct.unpack_from(">II", header, SUMMED) != sums:
         return Frames()
     count = 0
@@ -101,7 +101,7 @@ def read_frames(log: int, most: int | None = None) -> Frames:
 
 def _read_frame(frame: bytes) -> LastFrame | None:
     """Read one frame, header and page; None if it is cut off."""
-    if len(frame) < FRAME_HEADER + SMALLEST_PAGE:
+    if len(frame) < FRAME_HEADER + MIN_PAGE_BYTES:
         return None
     number, _, salt, one, two = struct.unpack_from(">IIQII", frame)
     return LastFrame(salt, (one, two), number, crc32(memoryview(frame)[FRAME_HEADER:]))
@@ -110,7 +110,7 @@ def _read_frame(frame: bytes) -> LastFrame | None:
 def _begun_later(salt: int, before: int) -> bool:
     """Return whether this is the salt of a log that SQLite began again after the other."""
     times = ((salt >> SALT_HALF) - (before >> SALT_HALF)) & _WORD
-    return 0 < times <= MOST_BEGINNINGS
+    return 0 < times <= MAX_BEGINNINGS
 
 
 def _place(number: int, page: int) -> int:
@@ -126,7 +126,7 @@ def _sums(order: str, data: bytes, sums: Sums) -> Sums:
     return one, two
 
 
-class Harm(msgspec.Struct, frozen=True):
+class LogDamage(msgspec.Struct, frozen=True):
     """What is wrong with a log: `lost` if commits are missing, `stale` if it must not be read.
 
     A stale log holds older pages than the file, or another's, which SQLite would put into it.
@@ -136,23 +136,23 @@ class Harm(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
-def judge(noted: LogNote, found: Frames, *, in_file: bool) -> Harm:
+def judge(noted: LogNote, found: Frames, *, in_file: bool) -> LogDamage:
     """Return what happened to the log since the note; `in_file`: the file has its last page."""
     if found.count and found.salt == noted.salt:
         if found.count >= noted.frames:
-            return Harm()
+            return LogDamage()
         everything = in_file or noted.written >= noted.frames
-        return Harm(lost=not everything, stale=everything or found.count < noted.written)
+        return LogDamage(lost=not everything, stale=everything or found.count < noted.written)
     if found.count and _begun_later(found.salt, noted.salt):
-        return Harm()  # a power cut kept the newer note off the disk
+        return LogDamage()  # a power cut kept the newer note off the disk
     lost = not in_file and noted.written < noted.frames
-    return Harm(lost, stale=found.count > 0 and (lost or _begun_later(noted.salt, found.salt)))
+    return LogDamage(lost, stale=found.count > 0 and (lost or _begun_later(noted.salt, found.salt)))
 
 
 def has_page(file: int, noted: LogNote) -> bool:
     """Return whether an open ledger has the noted log's last page as it was noted."""
     size = int.from_bytes(os.pread(file, PAGE_SIZE.stop, 0)[PAGE_SIZE], "big")
-    size = LARGEST_PAGE if size == 1 else size
+    size = MAX_PAGE_BYTES if size == 1 else size
     return crc32(os.pread(file, size, (noted.number - 1) * size)) == noted.content
 
 
@@ -204,7 +204,7 @@ class LogIndexFile:
             return None
         (written,) = struct.unpack_from("=I", data, 2 * INDEX_HEADER)
         salt = int.from_bytes(data[32:40], "big")  # as in the log, byte for byte
-        page = LARGEST_PAGE if page == 1 else page
+        page = MAX_PAGE_BYTES if page == 1 else page
         return LogIndex(Frames(salt, page, frames, (one, two)), written)
 
 

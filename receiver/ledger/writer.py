@@ -23,12 +23,12 @@ from receiver.ledger.engine import checkpoint, describe_error
 from receiver.ledger.sqlite_file import LogNotSaved, SqliteFile
 from receiver.ledger.transaction import Tx
 
-MOST_TRIES = 5
+MAX_TRIES = 5
 # Conflicts between replicas (serialization, deadlock, both claimed a target): tried again,
 # the loser sees what the winner wrote.
 COLLISIONS = frozenset({"40001", "40P01", "23505"})
-LARGEST_GROUP = 256
-MOST_PENDING = 20_000
+MAX_GROUP = 256
+MAX_PENDING = 20_000
 CLOSING_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 0.5  # how often to check the ledger's files while nothing is written
 
@@ -84,7 +84,7 @@ class Committer:
                 self._fail(part, away)
             yield part
 
-    def look_around(self) -> None:
+    def check_files(self) -> None:
         """Check the files while nothing is written, so that damage is repaired in time."""
         if self._connection is not None:
             try:
@@ -114,11 +114,11 @@ class Committer:
 
     def _commit(self, group: list[Work]) -> LedgerError | None:
         """Write it; if the ledger is unavailable, return the error that was reported."""
-        for left in reversed(range(MOST_TRIES)):
+        for left in reversed(range(MAX_TRIES)):
             try:
                 self._transaction(group)
             except Exception as error:  # noqa: BLE001 - passed on to the waiting caller
-                if left and _may_pass(error):
+                if left and _is_transient(error):
                     self.close()
                     continue
                 return self._give_up(group, error)
@@ -228,8 +228,8 @@ class Writer:
 
         Waking the thread for each would have both wait for each other all the time.
         """
-        if self._pending >= MOST_PENDING:
-            raise LedgerError(f"over {MOST_PENDING} writes are waiting for the disk")
+        if self._pending >= MAX_PENDING:
+            raise LedgerError(f"over {MAX_PENDING} writes are waiting for the disk")
         self._pending += 1
         turn = self._turns.get(work.loop)
         if turn is None:
@@ -242,7 +242,7 @@ class Writer:
     def _hand_over(self, loop: asyncio.AbstractEventLoop, known: int = 0) -> None:
         """Hand over once an iteration of the event loop adds no more; one alone waits for one."""
         turn = self._turns[loop]
-        if known < len(turn) < LARGEST_GROUP:
+        if known < len(turn) < MAX_GROUP:
             loop.call_soon(self._hand_over, loop, len(turn))
             return
         group = self._turns.pop(loop)
@@ -266,7 +266,7 @@ class Writer:
         turn = self._first_turn()
         while turn is not None:
             group += turn
-            if len(group) >= LARGEST_GROUP:
+            if len(group) >= MAX_GROUP:
                 return group, True
             try:
                 turn = self._queue.get_nowait()
@@ -279,7 +279,7 @@ class Writer:
             try:
                 return self._queue.get(timeout=LOOK_EVERY_SECONDS)
             except Empty:
-                self._committer.look_around()
+                self._committer.check_files()
 
     def _answer(self, group: list[Work]) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}
@@ -307,7 +307,7 @@ def _alike(group: list[Work]) -> Iterator[tuple[Callable[..., Any], list[Work]]]
         yield write, list(works)
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Return whether to retry at once: replicas collided, or the server has been restarted."""
     if not isinstance(error, DBAPIError):
         return False

@@ -18,7 +18,7 @@ from receiver.secret import Secret
 
 SECONDS = 30.0  # well within the lease of a notification: see the outbox
 REJECTED, UNSUPPORTED = 1, 2
-LARGEST_MEMORY = 512 * 1024 * 1024
+MAX_MEMORY_BYTES = 512 * 1024 * 1024
 PIPE, NOWHERE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 
 
@@ -82,7 +82,7 @@ def _bound_memory() -> None:
         import resource  # noqa: PLC0415
 
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY_BYTES, most))
 
 
 def _send_request() -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from receiver.secret import Secret
 
-MOST_LINES = 10
+MAX_LINES = 10
 
 
 class Severity(StrEnum):
@@ -107,7 +107,7 @@ class Message(msgspec.Struct, frozen=True):
 def message_of(event: NotificationEvent, texts: Sequence[str]) -> Message:
     """Return one message for all texts: the first ten, and the number of the others."""
     head = event.one if len(texts) == 1 else f"{len(texts)} {event.several}"
-    lines = list(texts[:MOST_LINES])
-    if len(texts) > MOST_LINES:
-        lines.append(f"… and {len(texts) - MOST_LINES} more; see `receiver deliveries`.")
+    lines = list(texts[:MAX_LINES])
+    if len(texts) > MAX_LINES:
+        lines.append(f"… and {len(texts) - MAX_LINES} more; see `receiver deliveries`.")
     return Message(f"Receiver: {head}", "\n".join(lines), event.severity)

@@ -41,11 +41,11 @@ from receiver.ledger.claims import Claimed
 from receiver.ledger.results import Result
 from receiver.pipeline.attempt_ledger import AttemptLedger
 from receiver.pipeline.preflight import (
+    DockerHubOut,
     Findings,
     ImageOk,
     ImagePending,
     ImageRejected,
-    Out,
     Preflight,
     too_large,
 )
@@ -143,10 +143,12 @@ class Attempt:
             return self._park(Reason.RULE_GONE, rule)
         if not names_target(rule, claimed.mode, claimed.image.tag, claimed.app, claimed.version):
             return self._park(Reason.RULE_CHANGED, rule)
-        stopped = await self._before_the_look(rule)
-        return stopped or await self._at_edgegap(rule, partial(self._create, rule))
+        stopped = await self._end_early(rule)
+        return stopped or await self._read_then_act(rule, partial(self._create, rule))
 
-    async def _at_edgegap(self, rule: Rule, if_absent: Callable[[], Awaitable[Result]]) -> Result:
+    async def _read_then_act(
+        self, rule: Rule, if_absent: Callable[[], Awaitable[Result]]
+    ) -> Result:
         look = await self._get()
         policy = policy_for(Operation.LOOK, look)
         if policy.then is Action.ABSENT:
@@ -155,7 +157,7 @@ class Attempt:
             return await self._present(rule, look.body)
         return await self._retry_or_park(rule, policy, look)
 
-    async def _before_the_look(self, rule: Rule) -> Result | None:  # noqa: ARG002 - for a channel
+    async def _end_early(self, rule: Rule) -> Result | None:  # noqa: ARG002 - for a channel
         """Return the result if no call to Edgegap is needed, None if one is."""
         return None
 
@@ -171,7 +173,7 @@ class Attempt:
         if isinstance(plan, Rejected):
             return Result.rejected(plan)
         self._warnings += plan.notes
-        stopped = await self._look_at_image(rule)
+        stopped = await self._check_image(rule)
         if stopped is not None:
             return stopped
         self._notes += (source.note,) if source.note else ()
@@ -184,7 +186,7 @@ class Attempt:
         if policy.then is Action.GO_ON:
             return await self._check(rule, plan, Outcome.CREATED)
         if policy.then is Action.TAKEN:
-            return await self._at_edgegap(rule, partial(self._in_conflict, rule, answer))
+            return await self._read_then_act(rule, partial(self._in_conflict, rule, answer))
         if policy.then is Action.RETRY:
             look = await self._get()
             if look.ok and look.body is not None and same_image(look.body, claimed.image):
@@ -208,11 +210,11 @@ class Attempt:
             if rule.copy_from != NEWEST and last.says(HTTPStatus.NOT_FOUND):
                 return self._park(Reason.COPY_FROM_MISSING, rule)
             return await self._retry_or_park(rule, policy_for(Operation.LIST, last), last)
-        passed_over = [name for name in source.passed_over if name in channels]
-        return dataclasses.replace(source, passed_over=tuple(passed_over))
+        skipped = [name for name in source.skipped if name in channels]
+        return dataclasses.replace(source, skipped=tuple(skipped))
 
     def _plan(self, rule: Rule, source: Source) -> Plan | Rejected:
-        return plan_creation(self._wanted(rule), source.version, source.passed_over)
+        return plan_creation(self._wanted(rule), source.version, source.skipped)
 
     def _wanted(self, rule: Rule) -> DesiredVersion:
         claimed, token = self._claimed, self._settings.edgegap_token
@@ -278,7 +280,7 @@ class Attempt:
         self._notes += (f"the tag was overwritten: {detail}; the edge may run the old image",)
         return None
 
-    async def _look_at_image(self, rule: Rule) -> Result | None:
+    async def _check_image(self, rule: Rule) -> Result | None:
         """Check the image before it is registered; return None if the version may be created."""
         if not rule.preflight:
             return None
@@ -286,21 +288,21 @@ class Attempt:
             case ImageOk():
                 self.digest, self._pullable = findings.digest, True
                 self._notes += findings.notes
-                return self._overwritten_tag(rule) or await self._look_at_size(rule, findings)
+                return self._overwritten_tag(rule) or await self._check_size(rule, findings)
             case ImageRejected():
                 self.digest = findings.digest
                 return Result.rejected(findings.parking)
             case ImagePending():
                 return await self._retry_or_park(rule, NO_IMAGE, findings.calls[-1])
-            case Out():
+            case DockerHubOut():
                 return self._wait_for_docker_hub(rule, findings)
 
     async def _find_image(self, rule: Rule) -> Findings:
-        findings = await self._preflight.look(self._claimed.image, rule)
+        findings = await self._preflight.check(self._claimed.image, rule)
         self._calls += findings.calls
         return findings
 
-    async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
+    async def _check_size(self, rule: Rule, found: ImageOk) -> Result | None:
         """Note the size, if it is known; park an image that is larger than the rule allows."""
         self._size = found.size
         parking = too_large(self._claimed.image, rule, found.size)
@@ -310,7 +312,7 @@ class Attempt:
             self._notes += (size_note(found.size, await self._ledger.size_before()),)
         return None
 
-    def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
+    def _wait_for_docker_hub(self, rule: Rule, out: DockerHubOut) -> Result | None:
         waiting = wait_at_most(
             Reason.DOCKER_HUB_UNAVAILABLE,
             waited=self._claimed.waited,
@@ -353,7 +355,7 @@ class Attempt:
             noticed = (image, *noticed)
         if not noticed:
             return None
-        return self._park(Reason.STORED_OTHERWISE, rule, detail="; ".join(noticed))
+        return self._park(Reason.STORED_DIFFERENTLY, rule, detail="; ".join(noticed))
 
     async def _finish(self, rule: Rule, body: Body, outcome: Outcome) -> Result:
         """Finish a version that has what was requested: it counts once its profiles are linked."""
@@ -402,7 +404,9 @@ class Attempt:
         return await self._retry_or_park(rule, unknown, answer, **facts)
 
     async def _get(self) -> Answer:
-        return self._recorded(await self._client.look(self._claimed.app, self._claimed.version))
+        return self._recorded(
+            await self._client.get_version(self._claimed.app, self._claimed.version)
+        )
 
     async def _send(self, plan: Plan) -> Answer:
         """POST the version, or PATCH the one that the plan changes."""
@@ -453,7 +457,7 @@ class Attempt:
         facts = {**self._facts(rule), **facts}
         return self._next(policy, summary_of(answer), answer.retry_after, facts)
 
-    def _wait_for_digest(self, rule: Rule, out: Out, sentence: str) -> Result:
+    def _wait_for_digest(self, rule: Rule, out: DockerHubOut, sentence: str) -> Result:
         """Wait, for at most 24 hours, until the registry can be queried: `sentence` says why."""
         policy = Policy(Action.RETRY, Reason.DOCKER_HUB_UNAVAILABLE)
         waits = self._next(policy, out.detail, out.asked or None, self._facts(rule))

@@ -18,20 +18,20 @@ from receiver.edgegap.plans import (
 from receiver.edgegap.responses import Body
 from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
-from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
+from receiver.pipeline.preflight import DockerHubOut, Findings, ImageOk, ImagePending, ImageRejected
 from receiver.pipeline.retry import Action, Operation, policy_for
 from receiver.reasons import Outcome, Reason, explain
 from receiver.rules.channel_order import (
-    ByHand,
     Channel,
+    ManualAction,
     Need,
-    as_shown,
     below_what_is_there,
     held_sentence,
     is_ordered,
     overtaken,
     unmet,
     why_not,
+    with_image_at_edgegap,
 )
 from receiver.rules.rule import OnOverwrite, Rule
 from receiver.secret import hash_of, is_hash_of
@@ -65,7 +65,7 @@ class ChannelAttempt(Attempt):
     _pushed_again = False
     _seen = False  # the image, in this attempt
 
-    async def _before_the_look(self, rule: Rule) -> Result | None:
+    async def _end_early(self, rule: Rule) -> Result | None:
         claimed = self._claimed
         if not self._is_ordered:  # the version has the digest that the channel is to have
             self._known_digest = claimed.known_digest or claimed.digest
@@ -73,11 +73,11 @@ class ChannelAttempt(Attempt):
         if why is not None:
             return Result.done(Outcome.SUPERSEDED, why)
         repeated = claimed.known is not None and not self._is_ordered
-        stopped = await self._look_at_repeat(rule) if repeated else None
+        stopped = await self._check_repeat(rule) if repeated else None
         if stopped is not None or self._repeated:
             return stopped
         waits = None if self._is_undone else await self._unmet(rule)
-        return waits or await self._look_at_digest(rule)
+        return waits or await self._check_digest(rule)
 
     @property
     def _is_undone(self) -> bool:
@@ -86,11 +86,11 @@ class ChannelAttempt(Attempt):
 
     @property
     def _is_rollback(self) -> bool:
-        return self._is_ordered and self._claimed.channel_state.action == ByHand.ROLLBACK
+        return self._is_ordered and self._claimed.channel_state.action == ManualAction.ROLLBACK
 
     @property
     def _is_restored(self) -> bool:
-        return self._is_ordered and self._claimed.channel_state.action == ByHand.RESTORE
+        return self._is_ordered and self._claimed.channel_state.action == ManualAction.RESTORE
 
     async def _unmet(self, rule: Rule) -> Result | None:
         """Return the result while the move waits for a trial or an approval, which is of a digest.
@@ -108,18 +108,18 @@ class ChannelAttempt(Attempt):
         self.digest = claimed.digest
         if found.need is Need.APPROVAL:  # of a digest, and only of one that may then move it
             looks = self.digest is None
-            stopped = await self._look_at_image(rule) if looks else self._overwritten_tag(rule)
+            stopped = await self._check_image(rule) if looks else self._overwritten_tag(rule)
             if stopped is not None:
                 return stopped
         return Result.waiting(reason, found.sentence, now + DECIDED_AGAIN, waited)
 
-    async def _look_at_digest(self, rule: Rule) -> Result | None:
+    async def _check_digest(self, rule: Rule) -> Result | None:
         """Return the result unless the tag has the image that was tried, approved or promoted."""
         if self._is_ordered and self._claimed.channel_state.registration == self._claimed.id:
             return None  # it was made, and a push of the tag joined it meanwhile
         if self._is_compared(rule) and not (rule.preflight or self._is_undone):
             self._notes += (NOT_COMPARED,)
-        return await self._look_at_image(rule) if self._expected(rule) else None
+        return await self._check_image(rule) if self._expected(rule) else None
 
     def _is_compared(self, rule: Rule) -> bool:
         """Return whether it moves to one digest only: of a trial, approval, source or order."""
@@ -142,23 +142,23 @@ class ChannelAttempt(Attempt):
         tried = Need.TRIAL in rule.channel(self._claimed.version).needs
         return evidence.proven if tried and not self._is_undone else frozenset()
 
-    async def _look_at_image(self, rule: Rule) -> Result | None:
+    async def _check_image(self, rule: Rule) -> Result | None:
         if self._seen:
             return None
-        stopped = await super()._look_at_image(rule)
+        stopped = await super()._check_image(rule)
         self._seen = stopped is None
         return stopped
 
-    async def _look_at_size(self, rule: Rule, found: ImageOk) -> Result | None:
+    async def _check_size(self, rule: Rule, found: ImageOk) -> Result | None:
         """Note the size; what the channel had before may be larger than the rule allows now."""
-        result = await super()._look_at_size(rule, found)
+        result = await super()._check_size(rule, found)
         return None if self._is_undone else result
 
     async def _find_image(self, rule: Rule) -> Findings:
         """Look at the image; one with another digest than expected is rejected."""
         findings = await super()._find_image(rule)
         expected = self._expected(rule)
-        if isinstance(findings, ImagePending | Out):
+        if isinstance(findings, ImagePending | DockerHubOut):
             return findings
         if not expected or findings.digest in expected:
             proven = self._claimed.evidence.proven
@@ -168,7 +168,7 @@ class ChannelAttempt(Attempt):
         if findings.digest is None:
             if isinstance(findings, ImageRejected):
                 return findings
-            return Out("the registry returned no digest", longest=0, calls=findings.calls)
+            return DockerHubOut("the registry returned no digest", longest=0, calls=findings.calls)
         then = " or ".join(sorted(expected))
         facts = {**self._facts(rule), "detail": f"{then} then, {findings.digest} now"}
         sentence = explain(Reason.DIGEST_CHANGED, **facts) + self._anyway()
@@ -184,7 +184,7 @@ class ChannelAttempt(Attempt):
         command = f"receiver rollback {claimed.app} {claimed.version} --to {claimed.image.tag}"
         return f" To roll back to it anyway: `{command}`."
 
-    def _wait_for_docker_hub(self, rule: Rule, out: Out) -> Result | None:
+    def _wait_for_docker_hub(self, rule: Rule, out: DockerHubOut) -> Result | None:
         """Wait as long as the digest cannot be read: a move to another image would be worse.
 
         What is restored does not wait: what the channel has meanwhile is known to be wrong.
@@ -200,7 +200,7 @@ class ChannelAttempt(Attempt):
     def _is_ordered(self) -> bool:
         return is_ordered(self._claimed.pushed, self._claimed.channel_state)
 
-    async def _look_at_repeat(self, rule: Rule) -> Result | None:
+    async def _check_repeat(self, rule: Rule) -> Result | None:
         """Decide on a tag that was reported before: it moves no channel unless overwritten."""
         claimed = self._claimed
         self.digest = claimed.digest or await self._digest_now(rule)
@@ -259,7 +259,7 @@ class ChannelAttempt(Attempt):
             if self._ours:
                 return await self._made_before(rule, body)
             return await self._already_there(rule, body, self._outcome)
-        stopped = None if same or self.digest is not None else await self._look_at_image(rule)
+        stopped = None if same or self.digest is not None else await self._check_image(rule)
         if stopped is not None:
             return stopped
         stopped = await self._link(rule)  # first: a deployment of the new image needs its files
@@ -280,7 +280,7 @@ class ChannelAttempt(Attempt):
             return None
         others = tuple(one for one in channel_state.asked if one.registration != self._claimed.id)
         channel_state = replace(channel_state, asked=others)
-        shown = as_shown(channel, channel_state, there.repository, there.tag)
+        shown = with_image_at_edgegap(channel, channel_state, there.repository, there.tag)
         if shown is not channel_state:
             return why_not(channel, self._claimed.pushed, shown)
         if there.repository == self._claimed.image.repository and there.tag in self._claimed.later:

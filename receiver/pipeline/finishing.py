@@ -16,8 +16,8 @@ from receiver.ledger.parked import (
     close_parked,
     is_of_person,
     later_success,
-    parked_beside,
     parked_in_short,
+    parked_of_target_or_rule,
 )
 from receiver.ledger.results import Result
 from receiver.ledger.targets import is_reported, only_repeats, read_target
@@ -28,7 +28,7 @@ from receiver.notifications.destinations import NotificationEvent
 from receiver.pipeline.retry import OF_OTHER_RULES
 from receiver.pipeline.trial import is_failed
 from receiver.reasons import Outcome, Reason, State
-from receiver.rules.channel_order import ByHand, is_ordered
+from receiver.rules.channel_order import ManualAction, is_ordered
 from receiver.rules.closing import Ended, is_closed_by
 from receiver.rules.rule import Match, Mode, Rule, channels_of, successor
 from receiver.rules.trial import OnFailure
@@ -40,8 +40,8 @@ CHANGES = {
     Outcome.UPDATED: ("moved to", NotificationEvent.UPDATED),
 }
 MOVES = {
-    ByHand.PROMOTE.value: NotificationEvent.PROMOTED,
-    ByHand.ROLLBACK.value: NotificationEvent.ROLLED_BACK,
+    ManualAction.PROMOTE.value: NotificationEvent.PROMOTED,
+    ManualAction.ROLLBACK.value: NotificationEvent.ROLLED_BACK,
 }
 
 for _outcome in Outcome:  # present from the start, so that an increase is visible
@@ -202,7 +202,7 @@ def _close_parked(tx: Tx, settings: Settings, claimed: Claimed) -> None:
     """Close parked registrations that are obsolete, now that a later push succeeded."""
     tag, at = claimed.image.tag, claimed.push_time
     success = Ended(claimed.id, **claimed.names, tag=tag, mode=claimed.mode, push_time=at)
-    parked = parked_beside(tx, **claimed.names)
+    parked = parked_of_target_or_rule(tx, **claimed.names)
     closed = [one.id for one in parked if is_closed_by(one, success)]
     if closed:
         _close(tx, settings, claimed, closed, followed_by=claimed.id, tag=tag)
@@ -294,7 +294,7 @@ def _move_following(tx: Tx, settings: Settings, claimed: Claimed, result: Result
         return
     matches = channels_of(rule, claimed.image.tag, claimed.version)
     by_hand = is_ordered(claimed.pushed, claimed.channel_state)
-    approved = claimed.channel_state.action == ByHand.PROMOTE and is_reported(tx, claimed.id)
+    approved = claimed.channel_state.action == ManualAction.PROMOTE and is_reported(tx, claimed.id)
     if matches and (approved or not by_hand):
         _open(tx, claimed, matches, result)
 

@@ -31,14 +31,14 @@ from receiver.secret import MASK
 WEBHOOK = "webhook"
 CATCH_UP = "catch-up"
 TEST = "test"  # a test push: it does not show that Docker Hub's webhooks arrive
-MOST_BYTES_RECORDED = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
+MAX_BYTES_RECORDED = 2**31 - 1  # senders can claim any length; PostgreSQL's integers end here
 
 for _source in (WEBHOOK, COMMAND, CATCH_UP):  # so that the first increase is visible
     metrics.deliveries.labels(_source, Verdict.ACCEPTED.value, metrics.NONE)
 
 ANSWERS = {Verdict.ACCEPTED: 202, Verdict.IGNORED: 200}  # of the response
-SAMPLE_BYTES, SHOWN, LONGEST_AGENT, LONGEST_ADDRESS = 1024, 300, 120, 64
-KEPT, LONGEST_HEADERS = 8192, 1024  # of a webhook while `[ledger] bodies` is set
+SAMPLE_BYTES, SHOWN, MAX_AGENT, MAX_ADDRESS = 1024, 300, 120, 64
+KEPT, MAX_HEADERS = 8192, 1024  # of a webhook while `[ledger] bodies` is set
 KEPT_SAMPLE_BYTES = KEPT + SAMPLE_BYTES  # cut once what must not be kept is out of it
 
 _Arrival = tuple[NewDelivery, Decision, Sequence[Notice]]
@@ -63,14 +63,14 @@ class Sender(msgspec.Struct, frozen=True):
         start = body = headers = None
         if self.headers is not None:
             body = self._masked(start_of_body(self.body_start))[:KEPT]
-            headers = self._masked(", ".join(self.headers))[:LONGEST_HEADERS]
+            headers = self._masked(", ".join(self.headers))[:MAX_HEADERS]
         if not accepted and self.body_start:
             text = self._masked(start_of_body(self.body_start[:SAMPLE_BYTES]))
             start = f"{text[:SHOWN]}…" if len(text) > SHOWN else text
-        agent = self.agent[:LONGEST_AGENT]
+        agent = self.agent[:MAX_AGENT]
         if not agent.isprintable():
             agent = "".join(letter if letter.isprintable() else " " for letter in agent)
-        return Received(self.address[:LONGEST_ADDRESS], agent, status, start, headers, body)
+        return Received(self.address[:MAX_ADDRESS], agent, status, start, headers, body)
 
     def _masked(self, text: str) -> str:
         return masking(text).replace(self.token, MASK)
@@ -143,7 +143,7 @@ async def refuse(
     received: Received = NOT_RECEIVED,
 ) -> RecordedDelivery:
     """Record a webhook with a valid link whose body is not a push."""
-    size = None if body_bytes is None else min(body_bytes, MOST_BYTES_RECORDED)
+    size = None if body_bytes is None else min(body_bytes, MAX_BYTES_RECORDED)
     delivery = NewDelivery(
         source=WEBHOOK, repository=repository, body_bytes=size, received=received
     )

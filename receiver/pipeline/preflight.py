@@ -24,8 +24,8 @@ from receiver.logs import get_logger
 from receiver.reasons import Reason, explain
 from receiver.rules.rule import Rule
 
-LONGEST_HOLD = 5 * 60 * 1000  # ms that an outage of Docker Hub may delay a registration
-OUT_REMEMBERED = 2 * LONGEST_HOLD  # ms after the last check that failed
+MAX_HOLD = 5 * 60 * 1000  # ms that an outage of Docker Hub may delay a registration
+OUTAGE_REMEMBERED = 2 * MAX_HOLD  # ms after the last check that failed
 UNREACHED_HOLD = 0  # ms if it is unreachable twice: most likely our own network
 RETRY_SECONDS = 0.2
 LOW_SHARE = 0.1  # of the pull limit
@@ -57,7 +57,7 @@ class ImageRejected(msgspec.Struct, frozen=True):
     digest: str | None = None
 
 
-class Out(msgspec.Struct, frozen=True):
+class DockerHubOut(msgspec.Struct, frozen=True):
     """Docker Hub gave no usable response; retry, but delay at most `longest` ms in total.
 
     `lasted`: ms since the outage began; `asked`: ms that Docker Hub asks to wait.
@@ -70,7 +70,7 @@ class Out(msgspec.Struct, frozen=True):
     calls: tuple[Answer, ...] = ()
 
 
-Findings = ImageOk | ImagePending | ImageRejected | Out
+Findings = ImageOk | ImagePending | ImageRejected | DockerHubOut
 
 
 class Outage(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ class Preflight:
         self._out_detail = ""
         self._warned_low: float | None = None
 
-    async def look(self, image: ImageReference, rule: Rule) -> Findings:
+    async def check(self, image: ImageReference, rule: Rule) -> Findings:
         """Check the image: does it exist, may we pull it, can Edgegap run it."""
         began = time.monotonic()
         try:
@@ -130,12 +130,12 @@ class Preflight:
     async def _see(self, image: ImageReference, login: Login | None) -> Seen:
         """Look the tag up; if Docker Hub is unreachable, try a second time."""
         try:
-            return await self.registry.see(image.repository, image.tag, login)
+            return await self.registry.resolve(image.repository, image.tag, login)
         except DockerHubUnavailable as error:
             if error.connected:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
-        return await self.registry.see(image.repository, image.tag, login)
+        return await self.registry.resolve(image.repository, image.tag, login)
 
     async def _platforms(
         self, image: ImageReference, found: Found, login: Login | None
@@ -165,22 +165,22 @@ class Preflight:
         A delayed registration is tried again every few minutes, which ends the outage here.
         """
         now = self._clock()
-        if self._out_since is None or (now - self._out_last) * 1000 > OUT_REMEMBERED:
+        if self._out_since is None or (now - self._out_last) * 1000 > OUTAGE_REMEMBERED:
             return None
         ago = int((now - self._out_since) * 1000)
         since = time.time_ns() // 1_000_000 - ago
         return Outage(since, self._out_detail, pull_limit=self.registry.limits.met)
 
-    def _out(self, error: DockerHubUnavailable, call: Answer) -> Out:
+    def _out(self, error: DockerHubUnavailable, call: Answer) -> DockerHubOut:
         """Count the age of the outage: later registrations wait only for the rest of the limit."""
         now = self._clock()
-        if self._out_since is None or (now - self._out_last) * 1000 > LONGEST_HOLD:
+        if self._out_since is None or (now - self._out_last) * 1000 > MAX_HOLD:
             self._out_since = now  # after this time it is a new outage
             log.warning("docker_hub_unavailable", error=str(error))
         self._out_last, self._out_detail = now, str(error)
-        return Out(
+        return DockerHubOut(
             str(error),
-            longest=LONGEST_HOLD if error.connected else UNREACHED_HOLD,
+            longest=MAX_HOLD if error.connected else UNREACHED_HOLD,
             lasted=int((now - self._out_since) * 1000),
             asked=int((error.wait or 0) * 1000),
             calls=(call,),

@@ -63,13 +63,13 @@ ALREADY_GONE = "it was no longer at Edgegap"
 NO_ANSWER = "Edgegap did not confirm that it was deleted; this is checked within a minute"
 STILL_THERE = "Edgegap did not confirm that it was deleted, and still has it"
 IN_USE = "a newer push, a registration or another deletion of it came in between"
-PATIENCE_SECONDS = 60.0  # while another replica prunes
+TIMEOUT_SECONDS = 60.0  # while another replica prunes
 REFUSALS = frozenset({400, 401, 403, 409, 422, 424, 429})  # after these nothing was deleted
 FROM_A_GATEWAY = frozenset({408, 502, 503, 504})  # after these it may still be deleted
 
-FIRST_EXAMINED, MOST_EXAMINED = 128, 2048  # versions at each end, for a page
+FIRST_EXAMINED, MAX_EXAMINED = 128, 2048  # versions at each end, for a page
 COUNTED_AT_ONCE = 4
-MOST_AT_ONCE = 50  # five calls for each, at Edgegap's pace
+MAX_BATCH = 50  # five calls for each, at Edgegap's pace
 
 log = get_logger()
 
@@ -137,7 +137,7 @@ async def plan(ledger: Ledger, settings: Settings, scope: Scope) -> list[Prunabl
     return await ledger.read(lambda tx: _plan(tx, settings, scope))
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class PrunePreview(msgspec.Struct, frozen=True):
     """The first versions that would be deleted, oldest first; `more`: perhaps there are more.
 
     `why`: why each version is kept, as far as the versions that were read show it.
@@ -148,12 +148,12 @@ class Outlook(msgspec.Struct, frozen=True):
     why: Mapping[str, Retention] = msgspec.field(default_factory=dict)
 
 
-async def outlook(ledger: Ledger, settings: Settings, scope: Scope) -> Outlook:
+async def prune_preview(ledger: Ledger, settings: Settings, scope: Scope) -> PrunePreview:
     """Return the first `most` versions of the plan, for a page: it does not read all versions."""
-    return await ledger.read(lambda tx: read_outlook(tx, settings, scope))
+    return await ledger.read(lambda tx: read_prune_preview(tx, settings, scope))
 
 
-def read_outlook(tx: Tx, settings: Settings, scope: Scope) -> Outlook:
+def read_prune_preview(tx: Tx, settings: Settings, scope: Scope) -> PrunePreview:
     """Plan with the oldest and the newest versions, and all channels.
 
     Each version of this plan is in the whole plan, too: there are only more newer versions. The
@@ -162,7 +162,7 @@ def read_outlook(tx: Tx, settings: Settings, scope: Scope) -> Outlook:
     rules = rules_for_app(settings, scope.app)
     kept = scope.keep or sum(rule.keep or 0 for rule in rules)
     size = max(FIRST_EXAMINED, 2 * scope.most + kept)
-    largest = max(MOST_EXAMINED, size)
+    largest = max(MAX_EXAMINED, size)
     moving = moving_targets(tx, scope.app, channel_names(rules))
     names = {target.version for target in moving}
     while True:
@@ -185,7 +185,7 @@ def read_outlook(tx: Tx, settings: Settings, scope: Scope) -> Outlook:
             if kept is not Retention.REPORTED_LAST
             and not (kept is Retention.NEWEST and version in first)
         }
-    return Outlook(tuple(found[: scope.most]), more, why)
+    return PrunePreview(tuple(found[: scope.most]), more, why)
 
 
 async def prune(
@@ -198,7 +198,7 @@ async def prune(
     so.
     """
     results: list[Pruned] = []
-    async with ledger.in_turn("retention", PATIENCE_SECONDS) as mine:
+    async with ledger.lock("retention", TIMEOUT_SECONDS) as mine:
         if not mine:
             raise RetentionBusy("versions are being deleted just now; try again in a minute")
         while sum(map(_counts, results)) < scope.most:
@@ -274,7 +274,7 @@ async def settle_overdue(ledger: Ledger, client: EdgegapClient, settings: Settin
     """
     await _check_gates(ledger)
     for deletion in await ledger.write(take_overdue):
-        look = await respected(ledger, await client.look(deletion.app, deletion.version))
+        look = await respected(ledger, await client.get_version(deletion.app, deletion.version))
         if _is_gone(look):
             await _end(ledger, settings, deletion, deleted=True, why=deletion.why)
         elif look.ok:
@@ -310,7 +310,7 @@ class _Deleting:
 
     async def run(self) -> Pruned:
         app, version = self._scope.app, self._target.version
-        look = await respected(self._ledger, await self._client.look(app, version))
+        look = await respected(self._ledger, await self._client.get_version(app, version))
         if _is_gone(look):
             return await self._ledger.write(self._note_gone)
         kept = self._kept(look)
@@ -374,7 +374,7 @@ class _Deleting:
             ended = await self._ended(deletion, self._result(refused))
             await respected(self._ledger, answer)
             return ended
-        look = await self._client.look(deletion.app, deletion.version)
+        look = await self._client.get_version(deletion.app, deletion.version)
         if _is_gone(look):
             return await self._ended(deletion, self._result(self._why, deleted=True))
         if refused is not None and look.ok:
@@ -411,7 +411,7 @@ def _plan(tx: Tx, settings: Settings, scope: Scope) -> list[Prunable]:
 
 def _plans(tx: Tx, settings: Settings, scope: Scope) -> Iterator[Sequence[Prunable]]:
     """Yield the first versions of the plan, then the whole plan if that is not all of it."""
-    old = read_outlook(tx, settings, scope)
+    old = read_prune_preview(tx, settings, scope)
     yield old.planned
     if old.more:
         yield _plan(tx, settings, scope)

@@ -18,7 +18,7 @@ from receiver.ledger.results import Result
 from receiver.ledger.targets import are_all_later
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
-    MOST_AT_ONCE,
+    MAX_BATCH,
     NO_ANSWER,
     Pruned,
     RetentionBusy,
@@ -121,7 +121,7 @@ class Retention:
         """
         limit = _LIMIT.search(sentence)
         if limit is None:
-            return not claimed.made_room
+            return not claimed.deleted_for_room
         listing = await self._client.versions(claimed.app)
         answer = await respected(self._ledger, listing.answer)
         policy = policy_for(Operation.LIST, answer)
@@ -130,7 +130,7 @@ class Retention:
         if answer.ok and not listing.complete:
             raise RetryLater(AGAIN, detail=NOT_ALL_LISTED)
         over = len(listing.rows) - int(limit[1])
-        return listing.complete and (over == 0 if claimed.made_room else over <= 0)
+        return listing.complete and (over == 0 if claimed.deleted_for_room else over <= 0)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -141,7 +141,7 @@ class Retention:
         async with self._one_at_a_time:
             self._waiting.discard(app)  # versions created from now on are for the next run
             with log_errors("retention_fault", app=app), suppress(RetentionBusy):
-                scope = Scope(app, most=MOST_AT_ONCE)
+                scope = Scope(app, most=MAX_BATCH)
                 await prune(self._ledger, self._client, self._current, scope)
         self._wake()
 

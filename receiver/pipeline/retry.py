@@ -10,8 +10,8 @@ from enum import Enum, StrEnum
 import msgspec
 from msgspec.structs import replace
 
-from receiver.backoff import LONGEST_BACKOFF, MINUTE, SECOND, SHORTEST_SLOWDOWN, WaitState, backoff
-from receiver.edgegap.responses import Answer, Row, saying
+from receiver.backoff import MAX_BACKOFF, MIN_SLOWDOWN, MINUTE, SECOND, WaitState, backoff
+from receiver.edgegap.responses import Answer, Row, message_pattern
 from receiver.ledger.claims import Claimed
 from receiver.ledger.results import Result
 from receiver.reasons import Reason, State, explain
@@ -20,7 +20,7 @@ GIVE_UP_AFTER = 24 * 60 * MINUTE
 IMAGE_WAITS = tuple(seconds * SECOND for seconds in (2, 5, 15, 30, 60, 120))
 IMAGE_WAITED_LONG = 10 * MINUTE
 DECLINED_WAITS = tuple(seconds * SECOND for seconds in (5, 15, 30))
-MOST_REFUSALS = 5
+MAX_REFUSALS = 5
 OF_OTHER_RULES = frozenset({Reason.RULE_GONE, Reason.RULE_CHANGED, Reason.TRIAL_GONE})
 OTHER_RULES_FOR = 5 * MINUTE
 OTHER_RULES_EVERY = 5 * SECOND  # at most: any replica may claim it, and no call is made
@@ -93,7 +93,7 @@ BUSY = Policy(Action.SLOW_DOWN, Reason.EDGEGAP_BUSY)
 TOKEN_REFUSED = Policy(Action.CLOSE_GATE, Reason.EDGEGAP_TOKEN_REFUSED)
 NO_IMAGE = Policy(Action.WAIT_FOR_IMAGE, Reason.IMAGE_NOT_READY)
 TABLE: tuple[Row[Policy], ...] = (
-    Row(Policy(Action.PARK, Reason.VERSION_LIMIT), WRITES, _FULL, saying(LIMIT)),
+    Row(Policy(Action.PARK, Reason.VERSION_LIMIT), WRITES, _FULL, message_pattern(LIMIT)),
     Row(BUSY, ANY, {429}),
     Row(TOKEN_REFUSED, ANY, {401, 403}),
     Row(AGAIN, ANY, {408, *range(500, 600)}),
@@ -101,16 +101,16 @@ TABLE: tuple[Row[Policy], ...] = (
     Row(Policy(Action.PARK, Reason.APP_MISSING), _TOUCHED, {404}),
     Row(AGAIN, {Operation.UPDATE}, {404}),
     Row(Policy(Action.TAKEN), CREATION, {409}),
-    Row(Policy(Action.TAKEN), CREATION, _SAID, saying(TAKEN)),
-    Row(NO_IMAGE, WRITES, _SAID, saying(RATE)),
-    Row(Policy(Action.PARK, Reason.REGISTRY_LOGIN_REFUSED), WRITES, _SAID, saying(LOGIN)),
+    Row(Policy(Action.TAKEN), CREATION, _SAID, message_pattern(TAKEN)),
+    Row(NO_IMAGE, WRITES, _SAID, message_pattern(RATE)),
+    Row(Policy(Action.PARK, Reason.REGISTRY_LOGIN_REFUSED), WRITES, _SAID, message_pattern(LOGIN)),
     Row(NO_IMAGE, WRITES, {424}),
-    Row(NO_IMAGE, WRITES, _SAID, saying(PULL)),
+    Row(NO_IMAGE, WRITES, _SAID, message_pattern(PULL)),
     Row(AGAIN, READS, {400}),  # nothing in a GET could be corrected
     Row(AGAIN, ANY, range(200, 300)),
     Row(Policy(Action.PARK, Reason.REFUSED_BY_EDGEGAP), ANY, range(1000)),
 )
-FORBIDDEN = Policy(Action.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MOST_REFUSALS)
+FORBIDDEN = Policy(Action.RETRY, Reason.FORBIDDEN_BY_EDGEGAP, most=MAX_REFUSALS)
 """A 403 while the token is accepted: Edgegap refuses only this call."""
 _NO_ANSWER = Policy(Action.RETRY, Reason.EDGEGAP_UNREACHABLE)
 _FOREIGN = Policy(Action.RETRY, Reason.NOT_EDGEGAP)
@@ -189,7 +189,7 @@ def next_result(
         return _parked(Reason.GAVE_UP, answer)
     elif policy.then is Action.SLOW_DOWN:
         delay = backoff(so_far.times, jitter) if retry_after is None else retry_after
-        delay = max(SHORTEST_SLOWDOWN, delay)
+        delay = max(MIN_SLOWDOWN, delay)
     else:
         delay = max(backoff(so_far.times, jitter), retry_after or 0)
     return replace(
@@ -209,7 +209,7 @@ def wait_at_most(
     jitter: float,
     lasted: int = 0,
     asked: int = 0,
-    slowest: int = LONGEST_BACKOFF,
+    slowest: int = MAX_BACKOFF,
 ) -> Result | None:
     """Return the next wait for a cause that delays at most `longest` ms in total; None after that.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from receiver.backoff import LONGEST_CALL, MINUTE, SECOND, WaitState
+from receiver.backoff import MAX_CALL, MINUTE, SECOND, WaitState
 from receiver.edgegap.deployment_answers import (
     LAST_LINES,
     Deployment,
@@ -25,7 +25,7 @@ from receiver.edgegap.plans import image_of, same_image
 from receiver.edgegap.responses import Answer, Body, one_line
 from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
-from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out
+from receiver.pipeline.preflight import DockerHubOut, ImageOk, ImagePending, ImageRejected
 from receiver.pipeline.retry import (
     AGAIN,
     BUSY,
@@ -47,22 +47,22 @@ from receiver.rules.trial import (
     TrialRun,
     crash,
     failure,
-    finds_no_server,
+    has_no_capacity,
     is_steady,
-    looked_at,
     next_look,
     next_look_at_end,
     seconds,
     unproven,
     usage_notes,
+    with_status,
 )
 from receiver.secret import Secret
 from receiver.timestamps import format_time
 
 DEPLOYMENTS = "/v2/deployments"
-MOST_LOOKED_UP = 20  # deployments whose tags the list does not show
+MAX_LOOKED_UP = 20  # deployments whose tags the list does not show
 UNREADABLE_FOR = 60 * SECOND  # what a verdict needs is waited for at most that long
-LONGEST_PAUSE_MINUTES = 60  # before a run that proved nothing is repeated
+MAX_PAUSE_MINUTES = 60  # before a run that proved nothing is repeated
 UNREAD = (
     "Docker Hub could not be queried about {image} ({detail}); {app}/{version} is tried once the "
     "registry returns the digest of the tag. It is retried for 24 hours."
@@ -128,7 +128,7 @@ class TrialAttempt(Attempt):
     async def _begin(self, rule: Rule, trial: Trial, planned: TrialRun | None) -> Result:
         """Request a deployment, as a person planned it; again after a run without a verdict."""
         claimed = self._claimed
-        stopped = await self._look_at_version(rule) or await self._find_digest(rule)
+        stopped = await self._check_version(rule) or await self._find_digest(rule)
         if stopped is not None:
             return stopped
         evidence = claimed.evidence
@@ -160,7 +160,7 @@ class TrialAttempt(Attempt):
         policy = _OF_REQUEST.get(read.meaning) or _policy(read)
         return await self._retry_or_park(rule, policy, read.answer)
 
-    async def _look_at_version(self, rule: Rule) -> Result | None:
+    async def _check_version(self, rule: Rule) -> Result | None:
         """Return the result unless the version has the image of the push.
 
         What is deployed is the version's image. Edgegap refuses to deploy a missing version.
@@ -199,12 +199,12 @@ class TrialAttempt(Attempt):
             case ImagePending(calls=calls):
                 return await self._retry_or_park(rule, NO_IMAGE, calls[-1])
             case ImageOk(calls=calls):
-                unread = Out("the registry returned no digest", longest=0, calls=calls)
+                unread = DockerHubOut("the registry returned no digest", longest=0, calls=calls)
                 return self._wait_until_read(rule, unread)
-            case Out() as out:
+            case DockerHubOut() as out:
                 return self._wait_until_read(rule, out)
 
-    def _wait_until_read(self, rule: Rule, out: Out) -> Result:
+    def _wait_until_read(self, rule: Rule, out: DockerHubOut) -> Result:
         sentence = UNREAD.format(detail=out.detail, **self._facts(rule))
         return self._wait_for_digest(rule, out, sentence)
 
@@ -216,9 +216,9 @@ class TrialAttempt(Attempt):
         if ids:
             return await self._watch(rule, trial, replace(run, request_id=ids[0]))
         sent_at = run.requested_at or self._ledger.now()
-        if self._ledger.now() - sent_at < LONGEST_CALL:  # Edgegap may carry out the request late
+        if self._ledger.now() - sent_at < MAX_CALL:  # Edgegap may carry out the request late
             self._run_now = run
-            return self._waiting(sent_at + LONGEST_CALL, "no response yet")
+            return self._waiting(sent_at + MAX_CALL, "no response yet")
         self._run_now = replace(run, stopped_at=self._ledger.now())
         return self._waiting(self._ledger.now(), "the request had no effect")
 
@@ -229,8 +229,8 @@ class TrialAttempt(Attempt):
             return result
         now = self._ledger.now()
         if seen is not None:
-            run = self._run_now = looked_at(run, seen, now)
-            if finds_no_server(run, seen):
+            run = self._run_now = with_status(run, seen, now)
+            if has_no_capacity(run, seen):
                 return self._stop_later(replace(run, stop_at=now))
         why = unproven(seen, unwatched=now - self._claimed.waited.since)
         if why:
@@ -308,7 +308,7 @@ class TrialAttempt(Attempt):
     async def _end(self, rule: Rule | None, run: TrialRun) -> Result:
         self._run_now = run
         if run.passed is None and run.why:
-            pause = MINUTE * min(LONGEST_PAUSE_MINUTES, 2**run.repeats - 1)  # a run costs money
+            pause = MINUTE * min(MAX_PAUSE_MINUTES, 2**run.repeats - 1)  # a run costs money
             due = self._ledger.now() + pause
             return self._waiting(due, f"proves nothing, because {run.why}; it is repeated")
         if run.passed is None:  # there was no capacity; each look ended the wait that backs off
@@ -365,7 +365,7 @@ class TrialAttempt(Attempt):
         if run.request_id in {row.request_id for row in read.value.rows}:
             return [run.request_id], read.answer
         ids = list(read.value.tagged(claimed.id))
-        for request_id in read.value.without_tags[:MOST_LOOKED_UP]:
+        for request_id in read.value.without_tags[:MAX_LOOKED_UP]:
             seen = self._read(await status(self._client, request_id))
             if seen.value is not None and claimed.id in (seen.value.tags or ()):
                 ids.append(request_id)

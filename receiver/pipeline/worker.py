@@ -24,7 +24,7 @@ from receiver.ledger.claims import (
     renew,
     waits_alone,
 )
-from receiver.ledger.clock import SMALLEST_STEP_MS, Reading, keep_time, read_clock
+from receiver.ledger.clock import MIN_STEP_MS, Reading, keep_time, read_clock
 from receiver.ledger.deletions import next_overdue
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims, working_now
@@ -63,7 +63,7 @@ jitter = random.random  # from 0 to 1; spreads retries
 log = get_logger()
 
 
-class Turn(msgspec.Struct, frozen=True):
+class ClaimResult(msgspec.Struct, frozen=True):
     """The result of one claim: what to work on now, and when to claim again.
 
     `due_in`: seconds until something may be claimed, None if nothing is scheduled.
@@ -91,7 +91,7 @@ class LedgerStatus:
         self.reading: Reading | None = None
         self._away = False
 
-    def was_read(self, reading: Reading, step: int) -> None:
+    def update_clock(self, reading: Reading, step: int) -> None:
         """Use this reading of the ledger's clock; log a warning if the clock was set."""
         if not reading.slow:
             self.reading = reading
@@ -111,13 +111,13 @@ class LedgerStatus:
         read = self.reading or Reading(time.time_ns() // 1_000_000, time.monotonic())
         return lambda: read.now + round((time.monotonic() - read.monotonic) * 1000)
 
-    def is_away(self, error: LedgerError) -> None:
+    def mark_unavailable(self, error: LedgerError) -> None:
         """Log once that the ledger cannot be written."""
         if not self._away:
             self._away = True
             log.error("ledger_unavailable", error=str(error))
 
-    def is_back(self) -> None:
+    def mark_available(self) -> None:
         """Log that the ledger can be written again, if it was unavailable."""
         if self._away:
             self._away = False
@@ -162,9 +162,9 @@ class Worker:
             return reading, step, recover_leases(tx, settings, shared=shared)
 
         reading, step, voided = await self._ledger.write(begin)
-        self._watch.was_read(reading, step)
+        self._watch.update_clock(reading, step)
         for registration, state in voided:
-            log.warning("lease_voided", registration=registration, state=state)
+            log.warning("lease_expired", registration=registration, state=state)
         self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._renew())]
 
     @property
@@ -200,10 +200,10 @@ class Worker:
         try:
             left = await self._ledger.write(self._end)
         except LedgerError as error:
-            self._watch.is_away(error)  # the next start, or another replica, releases them
+            self._watch.mark_unavailable(error)  # the next start, or another replica, releases them
             return
         if left:
-            log.info("registrations_handed_back", count=left)
+            log.info("registrations_released", count=left)
 
     def _end(self, tx: Tx) -> int:
         leave(tx, self.owner)
@@ -215,9 +215,9 @@ class Worker:
             self._wake.clear()
             try:
                 pause = await self._turn()
-                self._watch.is_back()
+                self._watch.mark_available()
             except LedgerError as error:
-                self._watch.is_away(error)
+                self._watch.mark_unavailable(error)
                 pause = LEDGER_AWAY_SECONDS
             except Exception:
                 log.exception("worker_fault")
@@ -237,7 +237,7 @@ class Worker:
             return longest
         take = partial(self._take_turn, free=free)  # replicas take a turn each second
         reading, step, turn = await self._ledger.write(take)
-        self._watch.was_read(reading, step)
+        self._watch.update_clock(reading, step)
         if turn.replicas is not None:
             self._watch.replicas = turn.replicas
             self._client.share(turn.replicas)
@@ -251,7 +251,7 @@ class Worker:
             self._probing = asyncio.create_task(self._probe())
         return longest if turn.due_in is None else min(longest, max(turn.due_in, SOON_SECONDS))
 
-    def _take_turn(self, tx: Tx, free: int) -> tuple[Reading, int, Turn]:
+    def _take_turn(self, tx: Tx, free: int) -> tuple[Reading, int, ClaimResult]:
         settings, shared = self._current.settings, self._ledger.shared
         reading = read_clock(tx)
         step = keep_time(tx, self._watch.reading, reading, shared=shared)
@@ -270,7 +270,7 @@ class Worker:
             log.warning("lease_lost", registration=claimed.id, app=claimed.app)
             return
         except LedgerError as error:
-            self._watch.is_away(error)
+            self._watch.mark_unavailable(error)
             result = internal_error(claimed, error, now=now(), jitter=jitter())
         except Exception as error:
             log.exception("registration_fault", registration=claimed.id, app=claimed.app)
@@ -285,7 +285,7 @@ class Worker:
         try:
             await self._ledger.write(partial(compare_again, claimed=claimed))
         except LedgerError as error:
-            self._watch.is_away(error)  # the record made before the PATCH remains
+            self._watch.mark_unavailable(error)  # the record made before the PATCH remains
 
     async def _attempt(self, claimed: Claimed, now: Callable[[], int]) -> Result:
         attempt = ATTEMPTS[claimed.mode](
@@ -310,7 +310,7 @@ class Worker:
                 write = partial(self._store, claimed=claimed, result=result, decided_at=decided_at)
                 stored = await self._ledger.write(write)
             except LedgerError as error:
-                self._watch.is_away(error)
+                self._watch.mark_unavailable(error)
                 await asyncio.sleep(LEDGER_AWAY_SECONDS)
             except Exception as error:
                 log.exception("registration_fault", registration=claimed.id, app=claimed.app)
@@ -330,7 +330,7 @@ class Worker:
 
     def _store(self, tx: Tx, claimed: Claimed, result: Result, decided_at: int) -> bool:
         step = tx.now - decided_at
-        if abs(step) >= SMALLEST_STEP_MS:
+        if abs(step) >= MIN_STEP_MS:
             result = result.shifted(step)
         if not settle(tx, claimed, self.owner, result):
             return already_finished(tx, claimed, result)
@@ -356,7 +356,7 @@ class Worker:
             elif response.says(HTTPStatus.TOO_MANY_REQUESTS):
                 await self._ledger.write(partial(gates.respect, retry_after=response.retry_after))
         except LedgerError as error:
-            self._watch.is_away(error)
+            self._watch.mark_unavailable(error)
         self.wake()
 
     async def _renew(self) -> None:
@@ -369,7 +369,7 @@ class Worker:
             try:
                 lost = await self._ledger.write(partial(renew, claims=claims, owner=self.owner))
             except LedgerError as error:
-                self._watch.is_away(error)
+                self._watch.mark_unavailable(error)
                 continue
             for identity in lost:
                 claimed, task = running[identity]
@@ -391,7 +391,7 @@ def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[st
 
 def claim_due(
     tx: Tx, settings: Settings, *, owner: str, in_progress: Collection[str], free: int, shared: bool
-) -> Turn:
+) -> ClaimResult:
     """Claim up to `free` due registrations, unless a gate or a pause holds all back."""
     freed = reclaim_expired(tx, all_of_them=False, in_progress=in_progress)
     notify_crashed(tx, settings, freed)
@@ -406,23 +406,23 @@ def claim_due(
         probe = not busy and gates.take_probe(tx)  # a probe is also a request
         tx.quiet = tx.quiet and not probe
         soonest = min(gate.until for gate in busy or gates.closed_gates(tx))
-        return Turn(due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
+        return ClaimResult(due_in=(soonest - tx.now) / 1000, probe=probe, replicas=replicas)
     if gates.ALL in gates.paused(tx) and not may_run(tx):  # then the queue need not be searched
-        return Turn(replicas=replicas)
+        return ClaimResult(replicas=replicas)
     if free <= 0:
-        return Turn(replicas=replicas)
+        return ClaimResult(replicas=replicas)
     if shared:
         if not try_lock_claims(tx):  # otherwise two replicas would each claim the last free slot
-            return Turn(due_in=SOON_SECONDS, replicas=replicas)
+            return ClaimResult(due_in=SOON_SECONDS, replicas=replicas)
         free = min(free, settings.concurrency - working_now(tx))
     claimed = _claim(tx, owner, free, busy=bool(in_progress)) if free > 0 else ()
     tx.quiet = tx.quiet and not claimed
     overdue = next_overdue(tx)
     times = [at for at in (next_due(tx), overdue) if at is not None]
     if not times:
-        return Turn(claimed, replicas=replicas)
+        return ClaimResult(claimed, replicas=replicas)
     in_seconds = (min(times) - tx.now) / 1000
-    return Turn(
+    return ClaimResult(
         claimed,
         in_seconds if in_seconds > 0 else BLOCKED_SECONDS,
         replicas=replicas,

@@ -26,7 +26,7 @@ from receiver.images import ImageReference
 from receiver.rules.tag_patterns import IDENTIFIERS, Piece, TagPattern, in_order
 from receiver.timestamps import to_the_minute
 
-MOST_PARTS = 4
+MAX_PARTS = 4
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 LAST_MONTH, LAST_DAY = 12, 31
 
@@ -97,7 +97,7 @@ def _version(
         if counted is not None:
             time, rest = counted["number"], counted["rest"]
     return VersionNumber(
-        parts=tuple(parts + [0] * (MOST_PARTS - len(parts))),
+        parts=tuple(parts + [0] * (MAX_PARTS - len(parts))),
         of_the_day=-1 if time is None else int(time),
         released=rest is None,
         prerelease=() if rest is None else tuple(map(_pieces, rest.split("."))),
@@ -134,7 +134,7 @@ class Need(StrEnum):
     APPROVAL = "approval"
 
 
-class ByHand(StrEnum):
+class ManualAction(StrEnum):
     """The action by which a person, or the receiver for a person, moves a channel."""
 
     ROLLBACK = "rollback"
@@ -230,7 +230,7 @@ def is_ordered(pushed: Pushed, state: ChannelState) -> bool:
     """
     if state.ordered != pushed.registration:
         return False
-    return state.has(pushed) or state.action != ByHand.RESTORE
+    return state.has(pushed) or state.action != ManualAction.RESTORE
 
 
 def why_not(channel: Channel, pushed: Pushed, state: ChannelState) -> str | None:
@@ -255,7 +255,9 @@ def why_not(channel: Channel, pushed: Pushed, state: ChannelState) -> str | None
     return _out_of_order(channel, pushed, state)
 
 
-def as_shown(channel: Channel, state: ChannelState, repository: str, tag: str) -> ChannelState:
+def with_image_at_edgegap(
+    channel: Channel, state: ChannelState, repository: str, tag: str
+) -> ChannelState:
     """Return the state that the receiver gave the channel, now that Edgegap returns this image.
 
     The image of a request counts, unless Edgegap refused it, if its push may move the channel from
@@ -414,7 +416,9 @@ def unmet(
     return None
 
 
-def may_keep(channel: Channel, pushed: Pushed, passed: bool | None, source: Source | None) -> bool:
+def may_accept_late_move(
+    channel: Channel, pushed: Pushed, passed: bool | None, source: Source | None
+) -> bool:
     """Return whether a channel may keep an image that a request gave it late.
 
     The move was allowed when it was requested. Since then the source may have moved on from the

@@ -19,7 +19,7 @@ from receiver.errors import BadVersionName
 from receiver.images import ImageReference, Login
 from receiver.reasons import Reason, Verdict, explain
 from receiver.rules.channel_order import Channel
-from receiver.rules.tag_patterns import LATEST, Globs, TagPattern, may_take_the_same
+from receiver.rules.tag_patterns import LATEST, Globs, TagPattern, may_overlap
 from receiver.rules.trial import Trial
 from receiver.secret import Secret
 
@@ -27,7 +27,7 @@ TEMPLATE_FIELDS = frozenset({"tag", "group", "project"})
 MAX_VERSION_NAME = 64
 KEPT_OF_LONG_NAME = 55
 DIGITS_OF_LONG_NAME = 8
-MOST_EXPLAINED = 5  # rules, in one sentence
+MAX_EXPLAINED = 5  # rules, in one sentence
 
 VERSION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _VERSION_NAME = re.compile(VERSION_NAME, re.ASCII)
@@ -312,11 +312,11 @@ def may_collide(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
         if first.repository != later.repository
         and first.app == later.app
         and _name_of_any_tag(first) == _name_of_any_tag(later)
-        and may_take_the_same(first.tags, later.tags)
+        and may_overlap(first.tags, later.tags)
     ]
 
 
-def channels_of_two(rules: Sequence[Rule]) -> list[tuple[Rule, Rule, str]]:
+def channels_of_two_repositories(rules: Sequence[Rule]) -> list[tuple[Rule, Rule, str]]:
     """Return pairs of rules of two repositories that move one channel, with its name."""
     return [
         (first, later, channel)
@@ -355,8 +355,8 @@ def _name_of_any_tag(rule: Rule) -> str:
 
 def _why_none_matches(rules: Iterable[Rule], tag: str) -> str:
     whys = [f"{rule.name}: {rule.tags.why_not(tag)}" for rule in rules]
-    more = f"; and {len(whys) - MOST_EXPLAINED} more" if len(whys) > MOST_EXPLAINED else ""
-    return "; ".join(whys[:MOST_EXPLAINED]) + more
+    more = f"; and {len(whys) - MAX_EXPLAINED} more" if len(whys) > MAX_EXPLAINED else ""
+    return "; ".join(whys[:MAX_EXPLAINED]) + more
 
 
 def _ignored(reason: Reason, push: Push, detail: str = "") -> Decision:

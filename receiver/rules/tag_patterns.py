@@ -130,7 +130,7 @@ class SemverRange:
 TagPattern = Globs | SemverRange
 
 
-def may_take_the_same(first: TagPattern, second: TagPattern) -> bool:
+def may_overlap(first: TagPattern, second: TagPattern) -> bool:
     """Return whether a tag may match both, judged by the characters before `*` and `?`."""
     if not isinstance(first, Globs) or not isinstance(second, Globs):
         return True

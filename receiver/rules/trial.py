@@ -20,9 +20,9 @@ from receiver.edgegap.deployment_answers import (
 )
 from receiver.edgegap.responses import Body
 
-SHORTEST_LOOK = SECOND
+MIN_LOOK = SECOND
 FIRST_LOOK = 2 * SECOND
-LONGEST_LOOK = 15 * SECOND
+MAX_LOOK = 15 * SECOND
 UNWATCHED_FOR = 2 * MINUTE  # longer than between two looks
 TAG = "receiver-trial"
 
@@ -109,7 +109,7 @@ class TrialRun(msgspec.Struct, frozen=True):
         return self.decided_at is not None and self.stop_at != self.decided_at
 
 
-def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
+def with_status(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
     """Return the run with since when its deployment has been Ready, as a look now shows it.
 
     Once, it may be starting again: then the steady period begins with the look that shows it Ready
@@ -124,7 +124,7 @@ def looked_at(run: TrialRun, seen: Deployment, now: int) -> TrialRun:
     return replace(run, ready_at=max(_begin(run, now), now - seen.seconds * SECOND))
 
 
-def finds_no_server(run: TrialRun, seen: Deployment) -> bool:
+def has_no_capacity(run: TrialRun, seen: Deployment) -> bool:
     """Return whether Edgegap accepted the request, and then found no server for it."""
     began = run.ready_at is not None or run.left_at is not None
     ended = seen.state in {DeploymentState.ERROR, DeploymentState.TERMINATED}
@@ -172,15 +172,15 @@ def is_steady(trial: Trial, run: TrialRun, now: int) -> bool:
 def next_look(trial: Trial, run: TrialRun, now: int) -> int:
     """Return when to look at the deployment again (epoch ms)."""
     if run.ready_at is not None:
-        return max(now + SHORTEST_LOOK, min(run.ready_at + trial.steady_for, now + MINUTE))
+        return max(now + MIN_LOOK, min(run.ready_at + trial.steady_for, now + MINUTE))
     passed = now - _begin(run, now)
-    delay = min(LONGEST_LOOK, max(FIRST_LOOK, passed // 2))
-    return max(now + SHORTEST_LOOK, min(now + delay, _begin(run, now) + trial.ready_within))
+    delay = min(MAX_LOOK, max(FIRST_LOOK, passed // 2))
+    return max(now + MIN_LOOK, min(now + delay, _begin(run, now) + trial.ready_within))
 
 
 def next_look_at_end(now: int, *, sent: bool) -> int:
     """Return when to stop the deployment, or, once that was `sent`, to look whether it is gone."""
-    return now + SHORTEST_LOOK if sent else now
+    return now + MIN_LOOK if sent else now
 
 
 def crash(logs: Logs) -> str:

@@ -170,7 +170,7 @@ class Fault:
         if self.kind not in get_args(Kind):
             raise ValueError(f"no such kind of fault: {self.kind}")
 
-    def befalls(self, method: str, path: str) -> bool:
+    def applies_to(self, method: str, path: str) -> bool:
         """Return whether the fault applies to a call."""
         if self.method is not None and self.method.upper() != method:
             return False
@@ -201,7 +201,7 @@ class Faults:
         """Return the fault for a call, if any, and count its use."""
         with self._lock:
             for index, (fault, left) in enumerate(self._waiting):
-                if fault.befalls(method, path):
+                if fault.applies_to(method, path):
                     if left is not None and left <= 1:
                         del self._waiting[index]
                     elif left is not None:

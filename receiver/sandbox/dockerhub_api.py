@@ -200,7 +200,7 @@ async def _respond(answer: _Answer, request: Request) -> Response:
 # calls.
 
 WEBHOOKS = "/v2/repositories/{namespace}/{repository}/webhook_pipeline/"
-LONGEST_URL = 255
+MAX_URL = 255
 
 
 class WebhooksApi(_Api):
@@ -281,7 +281,7 @@ def _is_accepted(url: str) -> bool:
     except ValueError:
         return False
     valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    return valid and len(url) <= LONGEST_URL and re.search(r"[\s=]", url) is None
+    return valid and len(url) <= MAX_URL and re.search(r"[\s=]", url) is None
 
 
 # Immutable tags of a repository, as Docker Hub's API documents them.

@@ -28,7 +28,7 @@ from receiver.ledger.cursors import (
     SILENT_AFTER,
     Cursor,
     begin_cursors,
-    count_unheard,
+    count_unreported,
     is_known,
     last_webhook,
     move_cursor,
@@ -46,8 +46,8 @@ from receiver.pipeline.intake import CATCH_UP, count_delivery, notify_of_parked_
 from receiver.rules.rule import Rule, rule_on
 
 log = get_logger()
-LONGEST_WAIT_SECONDS = 3600.0
-SHORTEST_WAIT_SECONDS = 5.0  # if Docker Hub asks to wait
+MAX_WAIT_SECONDS = 3600.0
+MIN_WAIT_SECONDS = 5.0  # if Docker Hub asks to wait
 ONE_START_MS = 60_000  # if replicas start or reload within this time, only the first lists
 ANOTHERS_TURN_SECONDS = 60.0  # then check whether the other replica's run completed
 
@@ -147,7 +147,7 @@ def _webhook_is_silent(
     The fix is also sent as a notification. All tags of one image are one push.
     """
     pushes = {push.digest or push.tag for push in missed.values()}
-    if not count_unheard(tx, repository, len(pushes)):
+    if not count_unreported(tx, repository, len(pushes)):
         return None
     sentence = (
         f"{repository}: catch-up found the last {SILENT_AFTER} pushes or more; no webhook reported "
@@ -249,7 +249,7 @@ class CatchUp:
         self._asked = False
         if every is None:
             return None
-        async with self._ledger.alone("catch-up") as mine:
+        async with self._ledger.try_lock("catch-up") as mine:
             if not mine:  # the other replica may stop before its run completes
                 return min(ANOTHERS_TURN_SECONDS, every / 1000)
             await self._begin_cursors()  # the ledger may have been unavailable at a reload
@@ -273,13 +273,13 @@ class CatchUp:
                 continue
             wait = await self._one(settings, cursor, now)
             if wait is not None:
-                return min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+                return min(max(wait, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS)
         return 0.0
 
     async def _seconds_until_due(self, every: int) -> float:
         """Return the seconds until the last run of some repository is `every` ms ago."""
         left = [(cursor.ran_at or 0) + every - now for cursor, now in await self._cursors()]
-        seconds = max(min(left, default=every) / 1000, SHORTEST_WAIT_SECONDS)
+        seconds = max(min(left, default=every) / 1000, MIN_WAIT_SECONDS)
         return min(seconds, every / 1000)
 
     async def _cursors(self) -> list[tuple[Cursor, int]]:
@@ -297,7 +297,7 @@ class CatchUp:
         repository = cursor.repository
         login = credentials_for(settings.rules, repository)
         found = pages = 0
-        waiting = waiting_as_asked(wait_for, longest=LONGEST_WAIT_SECONDS)
+        waiting = waiting_as_asked(wait_for, longest=MAX_WAIT_SECONDS)
 
         async def between_pages(error: DockerHubUnavailable) -> bool:
             # If each wait restarted the list at its first page, the list might never complete.

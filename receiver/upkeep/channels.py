@@ -26,20 +26,27 @@ from receiver.ledger.deliveries import (
     NewDelivery,
     RecordedDelivery,
     forget_digest,
-    learn,
     record,
+    set_digest,
 )
 from receiver.ledger.targets import last_names, read_target, rule_of, rule_to_repeat, version_with
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed
 from receiver.logs import log_operation
 from receiver.reasons import Verdict
-from receiver.rules.channel_order import ByHand, Channel, ChannelState, Hold, Need, lifted_above
+from receiver.rules.channel_order import (
+    Channel,
+    ChannelState,
+    Hold,
+    ManualAction,
+    Need,
+    lifted_above,
+)
 from receiver.rules.rule import Decision, Match, Mode, Rule, rules_moving
 from receiver.signing import Approvable
 
-MOST_NAMED = 10
-DONE = {ByHand.ROLLBACK: "rolled_back", ByHand.PROMOTE: "promoted"}
+MAX_NAMED = 10
+DONE = {ManualAction.ROLLBACK: "rolled_back", ManualAction.PROMOTE: "promoted"}
 
 
 class ChannelNotMoved(ReceiverError):
@@ -59,7 +66,7 @@ def pause_repository(tx: Tx, repository: str, rules: Iterable[Rule], source: str
     if repository not in {gates.ALL, *named} and not gates.is_known(tx, repository):
         known = sorted(named.union(gates.repositories_held(tx)))
         close = get_close_matches(repository, known, n=1)
-        names = f"{', '.join(known[:MOST_NAMED]) or 'none'}{', …' if known[MOST_NAMED:] else ''}"
+        names = f"{', '.join(known[:MAX_NAMED]) or 'none'}{', …' if known[MAX_NAMED:] else ''}"
         hint = f"did you mean {close[0]}?" if close else f"known are: {names}"
         raise UnknownRepository(f"no rule names {repository}, and no push to it ever came; {hint}")
     gates.pause(tx, repository, source)
@@ -84,7 +91,7 @@ def rollback_channel(
     _check_tag(move, tag, "roll it back")
     has = read_channel_state(tx, app, channel).tag or "nothing"
     done = f"Rolled {app}/{channel} back from {has} to {move.image.tag}."
-    return _move(tx, rules, move, action=ByHand.ROLLBACK, source=source, by=by, done=done)
+    return _move(tx, rules, move, action=ManualAction.ROLLBACK, source=source, by=by, done=done)
 
 
 def rollback(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str | None) -> Approvable:
@@ -144,7 +151,7 @@ def promote(
         )
     done = f"Promoted {app}/{channel} to {move.image.tag}."
     move = replace(move, digest=move.digest or digest)
-    return _move(tx, rules, move, action=ByHand.PROMOTE, source=source, by=by, done=done)
+    return _move(tx, rules, move, action=ManualAction.PROMOTE, source=source, by=by, done=done)
 
 
 def promotion(
@@ -198,7 +205,7 @@ def release(tx: Tx, rules: Sequence[Rule], app: str, channel: str) -> str:
 
 
 def log_moved(
-    action: ByHand, app: str, channel: str, recorded: RecordedDelivery, source: str
+    action: ManualAction, app: str, channel: str, recorded: RecordedDelivery, source: str
 ) -> None:
     """Log and count a rollback or promotion that is in the ledger."""
     metrics.count_delivery(COMMAND, recorded.ruling.verdict, recorded.ruling.reason)
@@ -266,7 +273,7 @@ def _exact_image(tx: Tx, app: str, channel: str, name: str) -> ImageReference:
 
 
 def _unknown(tx: Tx, app: str, name: str) -> ChannelNotMoved:
-    known = last_names(tx, app, MOST_NAMED)
+    known = last_names(tx, app, MAX_NAMED)
     return ChannelNotMoved(
         f"the ledger knows no version {name} of the app {app}; the last it knows: "
         f"{', '.join(known) or 'none'}"
@@ -295,7 +302,7 @@ def _move(
     rules: Sequence[Rule],
     move: Approvable,
     *,
-    action: ByHand,
+    action: ManualAction,
     source: str,
     by: str | None,
     done: str,
@@ -322,9 +329,9 @@ def _move(
     recorded = record(tx, delivery, ruling, push_time=later)
     hold_channel(tx, app, channel, Hold(tx.now, image.tag, action.value, above))
     (registration,) = recorded.registrations
-    if action is ByHand.ROLLBACK:
+    if action is ManualAction.ROLLBACK:
         forget_digest(tx, registration)  # it may have waited for another digest
-    learn(tx, registration, digest, overwritten=False)
+    set_digest(tx, registration, digest, overwritten=False)
     order(tx, app, channel, registration=registration, action=action, source=source)
     wake_channel(tx, app, channel)  # it may wait for an approval, which this is
     return recorded

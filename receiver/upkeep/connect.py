@@ -28,7 +28,7 @@ from receiver.signing import PATH, LinkFault, LinkSigner
 
 PORTS = {"http": 80, "https": 443}
 TEST_PUSH_SECONDS = 15.0
-LARGEST_ANSWER = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 RUN_IT = "Start `receiver serve`; check public_url, and the tunnel or proxy in front"
 
 
@@ -268,7 +268,7 @@ async def send_test_push(http: httpx.AsyncClient, link: str, repository: str) ->
     body = body_of_test_push(repository, int(time.time()))
     try:
         response, content = await ask(
-            http, "POST", link, largest=LARGEST_ANSWER, seconds=TEST_PUSH_SECONDS, body=body
+            http, "POST", link, largest=MAX_RESPONSE_BYTES, seconds=TEST_PUSH_SECONDS, body=body
         )
     except NO_ANSWER:
         raise NotProven(f"nothing answers at {where} from this machine. {RUN_IT}") from None

@@ -19,20 +19,20 @@ from receiver.ledger.channels import order, read_channel_state
 from receiver.ledger.claims import read_claimed
 from receiver.ledger.comparisons import (
     DISABLED,
-    came_late,
     disabled_sentence,
-    is_coming,
+    has_open_push,
+    is_comparable,
     is_parked,
     is_superseded,
-    may_judge,
+    late_moves,
     next_check,
     note_compared,
     to_compare,
 )
-from receiver.ledger.deliveries import RESTORE, NewDelivery, learn, record
+from receiver.ledger.deliveries import RESTORE, NewDelivery, record, set_digest
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.outbox import enqueue
-from receiver.ledger.results import adopt
+from receiver.ledger.results import record_late_move
 from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
@@ -40,7 +40,14 @@ from receiver.notifications.destinations import NotificationEvent
 from receiver.periodic import PeriodicTask
 from receiver.pipeline.finishing import follow_late_move
 from receiver.reasons import Verdict
-from receiver.rules.channel_order import ByHand, Channel, ChannelState, Source, as_shown, may_keep
+from receiver.rules.channel_order import (
+    Channel,
+    ChannelState,
+    ManualAction,
+    Source,
+    may_accept_late_move,
+    with_image_at_edgegap,
+)
 from receiver.rules.rule import Decision, Match, Mode, Rule, rules_moving
 
 LOOK_EVERY_SECONDS = 10.0
@@ -71,7 +78,7 @@ class Drift:
 
     async def compare(self, within: int | None) -> None:
         """Compare the channels that are due; also all not compared in the last `within` ms."""
-        async with self._ledger.alone("channels") as mine:
+        async with self._ledger.try_lock("channels") as mine:
             if not mine:
                 return
             settings = self._current.settings
@@ -80,7 +87,7 @@ class Drift:
                 lambda tx: (to_compare(tx, places, within), gates.closed_gates(tx))
             )
             for place, state in {} if closed else due.items():
-                look = await self._client.look(*place)
+                look = await self._client.get_version(*place)
                 if look.says(HTTPStatus.TOO_MANY_REQUESTS):
                     await self._ledger.write(partial(gates.respect, retry_after=look.retry_after))
                     return
@@ -96,7 +103,7 @@ def _judge(
 ) -> bool:
     """Record the channel's image, and queue its restoration if needed; return whether queued."""
     app, name = place
-    if not may_judge(tx, app, name, state):
+    if not is_comparable(tx, app, name, state):
         return False
     image = ImageReference(repository=state.repository, tag=state.tag)
     there = _what_is_there(look) or ""
@@ -107,13 +114,13 @@ def _judge(
     if look.body is not None and state.tag and same_image(look.body, image):
         _note_same(tx, settings, place, state, rule=rule, body=look.body)
         return False
-    if shown is not None and is_coming(tx, app, shown):
+    if shown is not None and has_open_push(tx, app, shown):
         return False
     channel = Channel(app, name) if rule is None else rule.channel(name)
     if _adopted(tx, settings, channel, state, rule=rule, there=shown):
         return True
     late = look.body is not None and any(
-        same_image(look.body, one) for one in came_late(tx, app, name)
+        same_image(look.body, one) for one in late_moves(tx, app, name)
     )
     if not state.tag and not late:  # the receiver never moved it
         note_compared(tx, app, name, "")
@@ -176,7 +183,7 @@ def _adopted(
     if there is None:
         return False
     app, name = channel.app, channel.name
-    shown = as_shown(channel, state, there.repository, there.tag)
+    shown = with_image_at_edgegap(channel, state, there.repository, there.tag)
     if shown is state:
         return False
     claimed = read_claimed(tx, shown.registration)
@@ -185,9 +192,9 @@ def _adopted(
         if rule is not None and channel.source is not None:
             has = read_channel_state(tx, app, channel.source)
             source = Source(rule.channel(channel.source), has)
-        if not may_keep(channel, claimed.pushed, claimed.evidence.passed, source):
+        if not may_accept_late_move(channel, claimed.pushed, claimed.evidence.passed, source):
             return False
-    adopt(tx, app, name, shown, seen=state)
+    record_late_move(tx, app, name, shown, seen=state)
     follow_late_move(tx, settings, claimed)
     log.warning("channel_moved_by_request", app=app, channel=name, had=state.tag, has=shown.tag)
     return True
@@ -205,8 +212,8 @@ def _restore(tx: Tx, match: Match, state: ChannelState, sentence: str) -> None:
     (registration,) = recorded.registrations
     place = match.app, match.version
     there = read_target(tx, *place)
-    learn(tx, registration, None if there is None else there.digest, overwritten=False)
-    order(tx, *place, registration=registration, action=ByHand.RESTORE, source=RESTORE)
+    set_digest(tx, registration, None if there is None else there.digest, overwritten=False)
+    order(tx, *place, registration=registration, action=ManualAction.RESTORE, source=RESTORE)
 
 
 def _what_is_there(look: Answer) -> str | None:

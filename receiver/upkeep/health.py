@@ -30,8 +30,8 @@ from receiver.signing import LinkFault
 from receiver.timestamps import Time, format_time
 
 REMEMBERED_SECONDS = 5.0
-SLOWEST_SECONDS = 4.0
-MOST_NAMED = 5
+TIMEOUT_SECONDS = 4.0
+MAX_NAMED = 5
 NO_SERVER_FOR = 15 * MINUTE  # a shorter wait for one is as usual
 DAY = 24 * 60 * MINUTE
 TRIED = "tried"  # the note that shows whether the ledger can be written
@@ -137,7 +137,7 @@ class HealthCheck:
         async with self._one_at_a_time:
             return await self._look()
 
-    async def lately(self) -> Health:
+    async def cached(self) -> Health:
         """Return the result, cached for five seconds because the endpoint is public."""
         async with self._one_at_a_time:
             if self._last is None or time.monotonic() - self._last[0] >= REMEMBERED_SECONDS:
@@ -151,7 +151,7 @@ class HealthCheck:
         failed = self._failed
         if not failed:
             try:
-                async with asyncio.timeout(SLOWEST_SECONDS):
+                async with asyncio.timeout(TIMEOUT_SECONDS):
                     seen = await self._ledger.read(lambda tx: take_snapshot(tx, settings))
             except LedgerError as error:
                 failed = str(error)
@@ -179,7 +179,7 @@ class HealthCheck:
         self._tried_at = now
         self._failed = ""
         try:
-            async with asyncio.timeout(SLOWEST_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await self._ledger.write(_try)
         except LedgerError as error:
             self._failed = str(error)
@@ -334,5 +334,5 @@ def _time(milliseconds: int | None) -> Time | None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

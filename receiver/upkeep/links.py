@@ -113,7 +113,7 @@ class RefusedLinks(_Counts[tuple[LinkFault, str | None]]):
         self._count((reason, error.repository))
 
 
-async def adopt(
+async def record_keys_in_use(
     ledger: Ledger, keys: Sequence[Secret], repositories: Iterable[str]
 ) -> Sequence[str]:
     """Store which keys are in use; warn if links exist that none of them signed.

@@ -8,7 +8,7 @@ from receiver.backoff import backoff
 from receiver.config.settings import LiveSettings
 from receiver.ledger.approvals import approvable
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import OutboxEntry, forget, lease_due, put_off
+from receiver.ledger.outbox import OutboxEntry, forget, lease_due, reschedule
 from receiver.ledger.queries import find_push
 from receiver.ledger.transaction import Tx
 from receiver.logs import get_logger
@@ -106,7 +106,7 @@ class NotificationSender:
         def write(tx: Tx) -> int:
             late = [one.id for one in group if tx.now - one.created_at >= GIVE_UP_AFTER]
             young = [one.id for one in group if one.id not in late]
-            put_off(tx, young, tx.now + delay, tries=tries)
+            reschedule(tx, young, tx.now + delay, tries=tries)
             forget(tx, late)
             return len(late)
 

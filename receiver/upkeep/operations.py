@@ -33,16 +33,16 @@ from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.channels import pause_repository
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries, replay_selected, selected
 
-PATIENCE_SECONDS = 5.0
-MOST_NAMED = 20
-MOST_AT_ONCE = 100  # in a transaction
-MOST_IN_REQUEST = 200  # of what no id names: then a request is answered in a few seconds
+TIMEOUT_SECONDS = 5.0
+MAX_NAMED = 20
+MAX_BATCH = 100  # in a transaction
+MAX_IN_REQUEST = 200  # of what no id names: then a request is answered in a few seconds
 PausedSince = Annotated[
     dict[str, Time], described("Since when each repository is paused; * is all repositories.")
 ]
 
 
-class Asker(msgspec.Struct, frozen=True):
+class Requester(msgspec.Struct, frozen=True):
     """The source of an operation (`page`, `api` or `command`), and the user's name if known."""
 
     source: str
@@ -64,7 +64,7 @@ class Dismissed(Changed, frozen=True):
 
 async def dismiss(
     ledger: Ledger,
-    asker: Asker,
+    asker: Requester,
     ids: Sequence[str] = (),
     *,
     everything: bool = False,
@@ -87,7 +87,7 @@ async def dismiss(
     for some in _in_parts(ids):
         note(await ledger.write(partial(dismiss_parked, identities=some, by=by)))
     last = after or "" if everything else None
-    for _ in range(0, MOST_IN_REQUEST, MOST_AT_ONCE):
+    for _ in range(0, MAX_IN_REQUEST, MAX_BATCH):
         if last is not None:
             part, last = await ledger.write(
                 partial(_dismiss_next, reason=reason, after=last, by=by)
@@ -107,18 +107,18 @@ def _dismiss_next(tx: Tx, *, reason: str | None, after: str, by: str) -> tuple[C
 
     There may be a hundred thousand: in one transaction no push would be accepted meanwhile.
     """
-    some = parked_ids(tx, reason, after=after, most=MOST_AT_ONCE)
-    return dismiss_parked(tx, some, by), some[-1] if len(some) == MOST_AT_ONCE else None
+    some = parked_ids(tx, reason, after=after, most=MAX_BATCH)
+    return dismiss_parked(tx, some, by), some[-1] if len(some) == MAX_BATCH else None
 
 
 def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield the ids in parts, each of which is one transaction: accepts go on in between."""
     chosen = list(dict.fromkeys(ids))
-    for first in range(0, len(chosen), MOST_AT_ONCE):
-        yield chosen[first : first + MOST_AT_ONCE]
+    for first in range(0, len(chosen), MAX_BATCH):
+        yield chosen[first : first + MAX_BATCH]
 
 
-async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Changed:
+async def undo_dismissal(ledger: Ledger, asker: Requester, ids: Sequence[str]) -> Changed:
     """Park the dismissed registrations among these registrations and deliveries again.
 
     A registration that a later push has made obsolete ends as `superseded`.
@@ -129,7 +129,7 @@ async def undo_dismissal(ledger: Ledger, asker: Asker, ids: Sequence[str]) -> Ch
     return changed
 
 
-def _log(operation: str, asker: Asker, changed: Changed) -> None:
+def _log(operation: str, asker: Requester, changed: Changed) -> None:
     changed_ones = changed.registrations + changed.superseded
     if changed_ones:
         ids = [one.id for one in changed_ones]
@@ -147,7 +147,7 @@ async def manual_push(hub: Hub, rules: Sequence[Rule], image: ImageReference) ->
     if not any(rule.channels or rule.keep is not None or rule.make_room for rule in own):
         return push
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             tag = await hub.tag(
                 image.repository, image.tag, credentials_for(rules, image.repository)
             )
@@ -210,7 +210,7 @@ class Manual(msgspec.Struct, frozen=True):
         """
         rules = self.current.settings.rules
         await self.ledger.write(probe_now)  # a person may have fixed the cause, such as the token
-        last, most = after or "", MOST_IN_REQUEST
+        last, most = after or "", MAX_IN_REQUEST
         chosen, following = await self.ledger.read(
             lambda tx: selected(tx, ids, parked=parked, since=since, after=last, most=most)
         )
@@ -225,7 +225,7 @@ class Manual(msgspec.Struct, frozen=True):
         )
         self.forget()
         if done.replayed:
-            named = [one.delivery for one in done.replayed[:MOST_NAMED]]
+            named = [one.delivery for one in done.replayed[:MAX_NAMED]]
             log_operation("replayed", source=source, count=len(done.replayed), deliveries=named)
         return done
 

@@ -29,7 +29,7 @@ from receiver.logs import log_operation
 from receiver.rules.channel_order import is_ordered, unmet, why_not
 from receiver.signing import Approvable
 from receiver.upkeep.channels import digest_of, promotion, rollback, rule_to_move
-from receiver.upkeep.operations import Asker
+from receiver.upkeep.operations import Requester
 
 FRESH_SECONDS = 30.0  # of what Edgegap returned for the page of an approval
 NOT_READ = "Edgegap did not return the channel, so it is not known which settings change"
@@ -98,7 +98,7 @@ def facts_of(move: ProposedMove) -> list[tuple[str, str]]:
     ]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ApprovalRequest(msgspec.Struct, frozen=True):
     """What a person is asked to approve.
 
     `waits`: the move still waits for this approval. `stays` says why it is not made even so, empty
@@ -158,16 +158,16 @@ class MoveReader:
         move, rule, proposed = await self._ledger.read(read)
         return await self._with_changes(proposed, move, rule, await self._look(move))
 
-    async def asked(self, move: Approvable) -> Asked:
+    async def asked(self, move: Approvable) -> ApprovalRequest:
         """Return what approving this move would do."""
         settings = self._current.settings
 
-        def read(tx: Tx) -> tuple[Asked, str | None]:
-            asked = Asked(proposed_move(tx, move), approval_of(tx, move))
+        def read(tx: Tx) -> tuple[ApprovalRequest, str | None]:
+            asked = ApprovalRequest(proposed_move(tx, move), approval_of(tx, move))
             waits = waiting_for_approval(tx, move)
             if waits is None:
                 return asked, None
-            stays, held = why_it_stays(tx, settings, waits), held_back_of(tx, waits)
+            stays, held = blocked_reason(tx, settings, waits), held_back_of(tx, waits)
             asked = replace(asked, waits=not stays, stays=stays, held_back=held)
             return asked, rule_of(tx, waits)
 
@@ -180,7 +180,8 @@ class MoveReader:
     async def _look(self, move: Approvable) -> Look:
         app, channel = move.app, move.channel
         answer, running = await asyncio.gather(
-            in_time(self._client.look(app, channel)), running_of(self._client, app, [channel])
+            in_time(self._client.get_version(app, channel)),
+            running_of(self._client, app, [channel]),
         )
         return Look(answer, running[channel])
 
@@ -235,7 +236,7 @@ class Approved(msgspec.Struct, frozen=True):
     now: bool
 
 
-def why_it_stays(tx: Tx, settings: Settings, registration: str) -> str:
+def blocked_reason(tx: Tx, settings: Settings, registration: str) -> str:
     """Return why a channel is not moved by what waits for an approval, empty if it may be."""
     claimed = read_claimed(tx, registration)
     rule = settings.rule_named(claimed.rule)
@@ -249,14 +250,14 @@ def why_it_stays(tx: Tx, settings: Settings, registration: str) -> str:
 
 
 async def approve_move(
-    ledger: Ledger, settings: Settings, move: Approvable, asker: Asker, address: str
+    ledger: Ledger, settings: Settings, move: Approvable, asker: Requester, address: str
 ) -> Approved:
     """Approve a move that waits for it; the first approval counts."""
 
     def write(tx: Tx) -> Approved:
         waits = waiting_for_approval(tx, move, to_approve=True)
         known = approval_of(tx, move)
-        if waits is None or known is not None or why_it_stays(tx, settings, waits):
+        if waits is None or known is not None or blocked_reason(tx, settings, waits):
             return Approved(known, now=False)
         now = approve(tx, move, approver=str(asker), address=address)
         return Approved(approval_of(tx, move), now)

@@ -41,7 +41,7 @@ class Purge:
         self.background = PeriodicTask(self._once, every=lambda: EVERY_SECONDS, fault="purge_fault")
 
     async def _once(self) -> None:
-        async with self._ledger.alone("purge") as mine:
+        async with self._ledger.try_lock("purge") as mine:
             if mine:
                 await self.run()
 

@@ -17,21 +17,21 @@ from receiver.ledger.approvals import decide_again
 from receiver.ledger.channels import (
     forget_dismissed,
     newest_known,
-    order_instead,
     read_channel_state,
+    replace_order,
 )
 from receiver.ledger.deletions import deleted_since
 from receiver.ledger.deliveries import (
     COMMAND,
     RESTORE,
     Reported,
-    decide_on_trial,
-    give_to_rule,
-    learn,
     open_registrations,
+    reassign_to_rule,
     requeue,
-    rule_again,
+    set_digest,
+    set_to_try,
     supersede,
+    update_decision,
 )
 from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
@@ -112,7 +112,7 @@ def replay(
         if not asked_for and requested.state is State.DONE:
             return Replayed(delivery, pushed.verdict, pushed.reason, pushed.sentence, ())
         return _request_again(tx, rules, pushed, requested, by_person=True)
-    rule_again(tx, delivery, ruling)
+    update_decision(tx, delivery, ruling)
     matches, sentence = ruling.matches, ruling.sentence
     if not asked_for:
         deleted = {
@@ -168,11 +168,11 @@ def read_rules_again(tx: Tx, rules: Sequence[Rule], *, before: Sequence[Rule] = 
     astray: dict[str, list[str]] = {}
     again: list[str] = []
     for one in queries.unfinished_registrations(tx):
-        otherwise = _says_otherwise(one, named) and not _succeeded(tx, one, rules)
+        otherwise = _rule_changed(one, named) and not _succeeded(tx, one, rules)
         if one.mode is Mode.CREATE and not otherwise:
             to_try = named[one.rule].trial is not None
             if to_try or one.rule in tried or not tx.postgresql:
-                decide_on_trial(tx, one.id, to_try=to_try)
+                set_to_try(tx, one.id, to_try=to_try)
         if one.state is State.WORKING:
             continue
         if not (one.reason in fixable if one.state is State.PARKED else otherwise):
@@ -201,7 +201,7 @@ def _replay_changed(tx: Tx, rules: Sequence[Rule], delivery: str, astray: Sequen
             requeue(tx, identity)  # the worker parks registrations that no rule matches
         _request_again(tx, rules, pushed, requested, by_person=False)
         return
-    rule_again(tx, delivery, ruling)
+    update_decision(tx, delivery, ruling)
     others = {
         (one.app, one.version)
         for one in queries.registrations_of(tx, [delivery]).get(delivery, ())
@@ -241,7 +241,7 @@ def _open_again(
     return opened
 
 
-def _says_otherwise(one: OpenRegistration, named: Mapping[str, Rule]) -> bool:
+def _rule_changed(one: OpenRegistration, named: Mapping[str, Rule]) -> bool:
     rule = named.get(one.rule)
     if rule is None or rule.repository != one.repository:
         return True
@@ -255,7 +255,7 @@ def _succeeded(tx: Tx, one: OpenRegistration, rules: Sequence[Rule]) -> bool:
     match = Match(one.rule, one.app, one.version, one.mode)
     rule = successor(rules, match, one.repository, one.tag)
     if rule is not None:
-        give_to_rule(tx, one.id, rule.name)
+        reassign_to_rule(tx, one.id, rule.name)
     return rule is not None
 
 
@@ -325,8 +325,8 @@ def _request_again(
         no_later = newest_known(tx, one.app, one.version)  # no push so far is later than this time
         opened = _open(tx, able, pushed, one, push_time=no_later, by_person=by_person)
         if opened != one.id:
-            learn(tx, opened, pushed.digest, overwritten=False)
-            order_instead(tx, one.app, one.version, registration=opened, before=one.id)
+            set_digest(tx, opened, pushed.digest, overwritten=False)
+            replace_order(tx, one.app, one.version, registration=opened, before=one.id)
         again = [opened]
     else:
         again, sentence = [], OVER.format(app=one.app, channel=one.version, tag=one.tag)
@@ -346,7 +346,7 @@ def _try_again(
     push_time = None if found is None else found.push_time
     opened = _open(tx, able, pushed, one, push_time=push_time, by_person=by_person)
     if opened != one.id:
-        learn(tx, opened, one.digest, overwritten=False)
+        set_digest(tx, opened, one.digest, overwritten=False)
     elif run is not None and run.passed is None:
         goes_on = True  # a run without a verdict is continued as planned
     if run is not None and not goes_on and (run.near or run.keep is not None):

@@ -9,20 +9,20 @@ from receiver.edgegap.client import EdgegapClient
 from receiver.edgegap.deployment_answers import Deployments, DeploymentState, Meaning
 from receiver.edgegap.deployments import deployments_of, deployments_tagged, status, stop
 from receiver.errors import ReceiverError
-from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, learn, record
+from receiver.ledger.deliveries import COMMAND, NewDelivery, RecordedDelivery, record, set_digest
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.replicas import is_any_running
 from receiver.ledger.targets import read_target, rule_to_repeat
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import (
-    LeftRun,
+    OrphanedRun,
     is_ours,
     is_under_way,
     is_wanted,
     note_stop,
     note_stopped,
+    orphaned_runs,
     plan_run,
-    runs_left,
     was_tried,
 )
 from receiver.logs import get_logger, log_operation
@@ -33,7 +33,7 @@ from receiver.rules.trial import TAG
 
 EVERY_SECONDS = 60.0
 LISTS_EVERY = 60  # sweeps: once an hour Edgegap's list is read, too
-MOST_LOOKED_UP = 50  # deployments whose tags the list does not show
+MAX_LOOKED_UP = 50  # deployments whose tags the list does not show
 
 log = get_logger()
 
@@ -106,7 +106,7 @@ def try_version(
         push_time=found.push_time,
     )
     (registration,) = recorded.registrations
-    learn(tx, registration, found.digest, overwritten=False)
+    set_digest(tx, registration, found.digest, overwritten=False)
     if near is not None or keep is not None:
         plan_run(tx, registration, near=near or "", keep=keep)
     return recorded
@@ -131,7 +131,7 @@ class TrialSweep:
         )
 
     async def _once(self) -> None:
-        async with self._ledger.alone("trials") as mine:
+        async with self._ledger.try_lock("trials") as mine:
             if mine:
                 await self.run(with_list=self._sweeps % LISTS_EVERY == 0)
                 self._sweeps += 1
@@ -142,12 +142,12 @@ class TrialSweep:
         This process must have left the replicas.
         """
         if not await self._ledger.read(is_any_running):
-            for run in await self._ledger.read(partial(runs_left, at_end=True)):
+            for run in await self._ledger.read(partial(orphaned_runs, at_end=True)):
                 await self._stop_run(run)
 
     async def run(self, *, with_list: bool) -> int:
         """Stop what is left; return how many deployments were found. `with_list`: ask Edgegap."""
-        left = await self._ledger.read(runs_left)
+        left = await self._ledger.read(orphaned_runs)
         found = 0
         for run in left:
             found += await self._stop_run(run)
@@ -163,7 +163,7 @@ class TrialSweep:
             return True
         return await self._ledger.read(was_tried)
 
-    async def _stop_run(self, run: LeftRun) -> int:
+    async def _stop_run(self, run: OrphanedRun) -> int:
         """Stop the deployments of a run; note it once Edgegap shows none any more.
 
         The one that is known is stopped also while Edgegap's list cannot be read.
@@ -184,7 +184,7 @@ class TrialSweep:
             await self._ledger.write(lambda tx: note_stopped(tx, run.id))
         return len(there | ours)
 
-    async def _stop_left(self, run: LeftRun, request_id: str) -> None:
+    async def _stop_left(self, run: OrphanedRun, request_id: str) -> None:
         if await self._ledger.write(partial(note_stop, left=run, request_id=request_id)):
             await self._stop(request_id, run.registration, expected=run.is_kept)
 
@@ -202,7 +202,7 @@ class TrialSweep:
     async def _tags(self, listed: Deployments) -> dict[str, frozenset[str]]:
         """Return the tags of each deployment; those that the list does not show are looked up."""
         tags = {row.request_id: row.tags for row in listed.rows if row.tags is not None}
-        for request_id in listed.without_tags[:MOST_LOOKED_UP]:
+        for request_id in listed.without_tags[:MAX_LOOKED_UP]:
             seen = await status(self._client, request_id)
             if seen.value is not None and seen.value.tags is not None:
                 tags[request_id] = seen.value.tags

@@ -105,7 +105,7 @@ class VersionReader(msgspec.Struct, frozen=True):
         sent = await self.ledger.read(partial(sent_to, app=app, version=version))
         if sent is not None:
             return sent.settings, Time(sent.at)
-        look = await in_time(self.client.look(app, version))
+        look = await in_time(self.client.get_version(app, version))
         if look is not None and look.ok and look.body is not None:
             return shown_settings(look.body, self.keys), None
         if look is not None and look.says(HTTPStatus.NOT_FOUND):

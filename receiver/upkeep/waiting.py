@@ -15,7 +15,7 @@ from receiver.ledger.views import Delivery, Registration
 from receiver.reasons import Outcome, State, Verdict
 from receiver.rules.rule import Mode
 
-MOST_WAITING = 50
+MAX_WAITING = 50
 LOOK_AGAIN_SECONDS = 1.0  # for what no worker of this process settles
 OVER = frozenset({State.DONE, State.PARKED})
 
@@ -29,7 +29,7 @@ class Progress(StrEnum):
     DONE = "done"
 
 
-class Awaited(msgspec.Struct, frozen=True):
+class AwaitedImage(msgspec.Struct, frozen=True):
     """The image whose newest push is waited for, and for how many seconds at most.
 
     With `digest`, only a push of that digest counts.
@@ -44,7 +44,7 @@ class Awaited(msgspec.Struct, frozen=True):
         return name if self.digest is None else f"{name}@{self.digest}"
 
 
-def newest_push(tx: Tx, awaited: Awaited) -> Delivery | None:
+def newest_push(tx: Tx, awaited: AwaitedImage) -> Delivery | None:
     """Return the newest push of the image, None if there is none.
 
     A move or a trial that a person requested is none. Without one of the digest, the newest that is
@@ -88,7 +88,7 @@ def _has_failed(one: Registration) -> bool:
     return one.outcome is Outcome.SUPERSEDED and one.mode is Mode.CREATE
 
 
-def sentence_of(awaited: Awaited, delivery: Delivery | None) -> str:
+def sentence_of(awaited: AwaitedImage, delivery: Delivery | None) -> str:
     """Return what is known of the push, and what to do."""
     if delivery is None:
         return (
@@ -137,7 +137,7 @@ class Waiting:
                 event.set()
 
     async def until_over(
-        self, awaited: Awaited, is_gone: Callable[[], Awaitable[bool]]
+        self, awaited: AwaitedImage, is_gone: Callable[[], Awaitable[bool]]
     ) -> Delivery | None:
         """Return the newest push once it is over, or what is known of it when time is up.
 
@@ -158,7 +158,7 @@ class Waiting:
 
     @contextmanager
     def _place(self, image: ImageReference) -> Iterator[asyncio.Event]:
-        if self.count >= MOST_WAITING:
+        if self.count >= MAX_WAITING:
             raise TooManyWaiting
         event, events = asyncio.Event(), self._waiting.setdefault(image, set())
         events.add(event)

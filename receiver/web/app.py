@@ -28,7 +28,7 @@ from receiver.ledger.ledger import Ledger
 from receiver.logs import get_logger, note_address, note_fault
 from receiver.metrics import webhook_requests
 from receiver.pipeline.worker import Settled
-from receiver.service import Reload, Service, at_rest, running
+from receiver.service import Reload, Service, running, without_worker
 from receiver.signing import PATH
 from receiver.web.clients import trust_proxies
 from receiver.web.messages import ProblemCode, not_found, problem
@@ -76,13 +76,13 @@ def create_app(
 
 
 @asynccontextmanager
-async def app_at_rest(settings: Settings, ledger: Ledger) -> AsyncIterator[Starlette]:
+async def app_without_worker(settings: Settings, ledger: Ledger) -> AsyncIterator[Starlette]:
     """Yield the application for a command: its API works, and what it records is left to `serve`.
 
     The ledger is open, and stays so.
     """
     app = create_app(settings, ledger)
-    async with at_rest(settings, ledger) as service:
+    async with without_worker(settings, ledger) as service:
         app.state.service = service
         yield app
 
@@ -197,7 +197,7 @@ async def _reloading_on_hangup(service: Service, environ: Mapping[str, str]) -> 
 
 async def _no_route(hooks: Hooks, request: Request, error: HTTPException) -> Response:
     if request.method == "POST":
-        await hooks.note_stray(request)
+        await hooks.count_invalid_path(request)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _no_such_method(request)
     if is_of_a_browser(request):

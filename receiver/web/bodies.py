@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from receiver.ledger.deliveries import DELIVERY
 from receiver.ledger.ids import ALPHABET, RANDOM_LETTERS, TIME_LETTERS
-from receiver.ledger.queries import MOST_ROWS
+from receiver.ledger.queries import MAX_ROWS
 from receiver.ledger.views import (
     App,
     Channel,
@@ -21,9 +21,9 @@ from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import MAX_VERSION_NAME, VERSION_NAME
 from receiver.timestamps import Time
 
-MOST_MISSED = 500
-LONGEST_KEEP_SECONDS = 86_400
-LONGEST_WAIT = 300  # seconds
+MAX_MISSED = 500
+MAX_KEEP_SECONDS = 86_400
+MAX_WAIT = 300  # seconds
 
 # PostgreSQL accepts no NUL, and names here and at Docker Hub have no control characters.
 PLAIN = r"^[^\x00-\x1f\x7f]*\Z"
@@ -91,7 +91,7 @@ Location = Annotated[
 ]
 TagName = Annotated[str, Meta(examples=["1.4.2"], extra_json_schema={"pattern": f"^{_TAG}$"})]
 DigestName = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
-WaitSeconds = Annotated[int, Meta(ge=0, le=LONGEST_WAIT)]
+WaitSeconds = Annotated[int, Meta(ge=0, le=MAX_WAIT)]
 RequestSource = Annotated[
     Literal["api", "command"], described("The source of the request; recorded and logged.")
 ]
@@ -159,7 +159,7 @@ class DeliveriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[str, Meta(pattern=CURSOR)] | UnsetType,
         described("Only deliveries older than this one: the `next` of a page."),
     ] = UNSET
-    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="Maximum number of deliveries.")] = (
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS, description="Maximum number of deliveries.")] = (
         100
     )
 
@@ -304,7 +304,7 @@ class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         None
     )
     keep_seconds: Annotated[
-        Annotated[int, Meta(ge=1, le=LONGEST_KEEP_SECONDS)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_KEEP_SECONDS)] | None,
         described("For how long the deployment runs on after the verdict.", 600),
     ] = None
 
@@ -453,8 +453,8 @@ class CatchUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missed: Annotated[
         list[MissedPushReport],
         Meta(
-            description=f"At most {MOST_MISSED}.",
-            extra_json_schema={"maxItems": MOST_MISSED},
+            description=f"At most {MAX_MISSED}.",
+            extra_json_schema={"maxItems": MAX_MISSED},
         ),
     ]
 

@@ -9,10 +9,10 @@ from receiver.errors import BadBody
 from receiver.http.client import BodyTooLarge, UnreadableBody, decompressed
 from receiver.reasons import Reason, explain
 
-LARGEST_BODY = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 SMALL_BODY = 64 * 1024  # Docker Hub's bodies are under 5 KiB
-MOST_IN_MEMORY = 16 * 1024 * 1024  # bytes of all bodies over SMALL_BODY that are being read
-SLOWEST_BODY_SECONDS = 10.0
+MAX_IN_MEMORY = 16 * 1024 * 1024  # bytes of all bodies over SMALL_BODY that are being read
+MAX_BODY_SECONDS = 10.0
 LOOKS_IN_A_BODYS_TIME = 20
 
 
@@ -28,7 +28,7 @@ class _Memory:
 
     def take(self, size: int) -> None:
         """Reserve memory of this size, in bytes; raise BadBody if that exceeds the limit."""
-        if self.used + size > MOST_IN_MEMORY:
+        if self.used + size > MAX_IN_MEMORY:
             raise BadBody(Reason.TOO_MANY_BODIES, explain(Reason.TOO_MANY_BODIES))
         self.used += size
 
@@ -36,13 +36,13 @@ class _Memory:
 _memory = _Memory()
 
 
-async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
+async def read_body(request: Request, largest: int = MAX_BODY_BYTES) -> bytes:
     """Return the whole body, chunked or not.
 
     A body that is too large is not read: the protocol discards what follows an early response.
 
     Raises BadBody if the body is larger than `largest` bytes, takes longer than
-    SLOWEST_BODY_SECONDS or than the server runs, or finds no memory left for large bodies; raises
+    MAX_BODY_SECONDS or than the server runs, or finds no memory left for large bodies; raises
     ClientDisconnected if the sender disconnects.
     """
     declared = request.headers.get("content-length", "")
@@ -77,14 +77,14 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
 def decoded(request: Request, body: bytes) -> bytes:
     """Return a body without the compression that a relay added; unchanged if it has none.
 
-    Raises BadBody if the body is then larger than LARGEST_BODY bytes.
+    Raises BadBody if the body is then larger than MAX_BODY_BYTES bytes.
     """
     if "content-encoding" not in request.headers:
         return body
     try:
-        return decompressed(body, LARGEST_BODY)
+        return decompressed(body, MAX_BODY_BYTES)
     except BodyTooLarge:
-        raise _too_large(LARGEST_BODY) from None
+        raise _too_large(MAX_BODY_BYTES) from None
     except UnreadableBody:
         return body
 
@@ -111,7 +111,7 @@ class _Watch:
         self._looking = False
 
     def begin(self, task: asyncio.Task[object] | None) -> None:
-        self._reading[task] = self._loop.time() + SLOWEST_BODY_SECONDS
+        self._reading[task] = self._loop.time() + MAX_BODY_SECONDS
         if not self._looking:
             self._looking = True
             self._later()
@@ -120,7 +120,7 @@ class _Watch:
         self._reading.pop(task, None)
 
     def _later(self) -> None:
-        self._loop.call_later(SLOWEST_BODY_SECONDS / LOOKS_IN_A_BODYS_TIME, self._look)
+        self._loop.call_later(MAX_BODY_SECONDS / LOOKS_IN_A_BODYS_TIME, self._look)
 
     def _look(self) -> None:
         now = self._loop.time()

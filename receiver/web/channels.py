@@ -12,7 +12,7 @@ from receiver.ledger import channels
 from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.transaction import Tx
 from receiver.logs import Source, log_operation, requested_by
-from receiver.rules.channel_order import ByHand
+from receiver.rules.channel_order import ManualAction
 from receiver.service import Service
 from receiver.upkeep import trials
 from receiver.upkeep.channels import ChannelNotMoved, log_moved, promote, release, rollback_channel
@@ -74,7 +74,7 @@ async def roll_back_channel(service: Service, request: Request, body: RollbackRe
     def move(tx: Tx) -> RecordedDelivery:
         return rollback_channel(tx, rules, *channel, body.to, source=source, by=by, tag=body.tag)
 
-    return await _moved(service, move, ByHand.ROLLBACK, channel, source)
+    return await _moved(service, move, ManualAction.ROLLBACK, channel, source)
 
 
 @api("POST /api/promote", Group.CHANNELS, MOVED, NOT_PROMOTED)
@@ -98,13 +98,13 @@ async def promote_channel(service: Service, request: Request, body: PromoteReque
             by=by,
         )
 
-    return await _moved(service, move, ByHand.PROMOTE, channel, source)
+    return await _moved(service, move, ManualAction.PROMOTE, channel, source)
 
 
 async def _moved(
     service: Service,
     move: Callable[[Tx], RecordedDelivery],
-    action: ByHand,
+    action: ManualAction,
     channel: tuple[str, str],
     source: Source,
 ) -> Response:

@@ -21,7 +21,7 @@ def trust_proxies(app: ASGIApp, trusted: str) -> ASGIApp:
     return wrapped
 
 
-MOST_KNOWN = 1000
+MAX_KNOWN = 1000
 
 
 class Senders:
@@ -42,7 +42,7 @@ class Senders:
         if address is None:
             await self._read(request.scope, request.receive, _unsent)
             address = host_of(request)
-            if len(self._known) >= MOST_KNOWN:
+            if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[key] = address
         return address
@@ -59,7 +59,7 @@ async def _unsent(message: Message) -> None:
 # Rate limits per minute: invalid links and logins per client, bad bodies per repository.
 
 WINDOW_SECONDS = 60.0
-MOST_KEYS = 10_000
+MAX_KEYS = 10_000
 NETWORK_BITS = 64  # of an IPv6 address: one household or server has the whole network
 
 
@@ -95,7 +95,7 @@ class MinuteLimiter:
     def allows(self, key: str) -> bool:
         """Count an event for the key; return False if the key exceeds its limit this minute."""
         now = time.monotonic()
-        if now - self._began >= WINDOW_SECONDS or len(self._counts) >= MOST_KEYS:
+        if now - self._began >= WINDOW_SECONDS or len(self._counts) >= MAX_KEYS:
             self._counts.clear()
             self._began = now
         count = self._counts.get(key, 0) + 1

@@ -3,14 +3,14 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.config.settings import marks_of, probably_not_meant
+from receiver.config.settings import setting_hashes, suspicious_settings
 from receiver.config.variables import variables_of
 from receiver.images import is_repository
 from receiver.ledger import gates
 from receiver.ledger.links import revoke
 from receiver.logs import log_operation
 from receiver.service import Service
-from receiver.signing import LONGEST_LIFE_SECONDS
+from receiver.signing import MAX_LIFETIME_SECONDS
 from receiver.upkeep.channels import UnknownRepository
 from receiver.upkeep.operations import PausedRepositories, Resumed
 from receiver.web.bodies import (
@@ -31,7 +31,7 @@ PAUSES = returns(PausedRepositories, "The current pauses.")
 @api("GET /api/settings", Group.OVERVIEW, returns(SettingsHashes, "A keyed hash of each setting."))
 async def get_settings(service: Service, _: Request) -> Response:
     """Show hashes of the active settings."""
-    return json_response(SettingsHashes(marks_of(service.settings)))
+    return json_response(SettingsHashes(setting_hashes(service.settings)))
 
 
 @api(
@@ -57,7 +57,7 @@ async def reload_configuration(service: Service, request: Request) -> Response:
         detail = f"{what}, so the one before stays in force:\n{listed}"
         return problem(ProblemCode.CONFIGURATION_REFUSED, detail)
     settings = service.settings
-    warnings = tuple(probably_not_meant(settings))
+    warnings = tuple(suspicious_settings(settings))
     return json_response(Reloaded(len(settings.rules), tuple(done.needs_a_restart), warnings))
 
 
@@ -65,7 +65,7 @@ async def reload_configuration(service: Service, request: Request) -> Response:
 async def revoke_token(service: Service, request: Request, body: RevokeRequest) -> Response:
     """Revoke an API token."""
     revoked = await service.ledger.write(
-        lambda tx: revoke(tx, body.id, tx.now + LONGEST_LIFE_SECONDS * 1000)
+        lambda tx: revoke(tx, body.id, tx.now + MAX_LIFETIME_SECONDS * 1000)
     )
     if revoked:
         log_operation("api_token_revoked", source=source_of(request), id=body.id)

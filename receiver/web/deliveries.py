@@ -23,11 +23,11 @@ from receiver.ledger.queries import Filter, delivery_detail, find_push, search_d
 from receiver.ledger.views import Changed, DeliveryDetail, DeliveryPage
 from receiver.service import Service
 from receiver.upkeep import operations
-from receiver.upkeep.operations import Asker, Dismissed
+from receiver.upkeep.operations import Dismissed, Requester
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries
 from receiver.upkeep.waiting import (
-    MOST_WAITING,
-    Awaited,
+    MAX_WAITING,
+    AwaitedImage,
     Progress,
     TooManyWaiting,
     progress_of,
@@ -35,7 +35,7 @@ from receiver.upkeep.waiting import (
 )
 from receiver.web.bodies import (
     IDS_OR_ALL,
-    MOST_MISSED,
+    MAX_MISSED,
     CatchUpRequest,
     CaughtUp,
     DeliveriesQuery,
@@ -143,7 +143,7 @@ def _image_of(query: DeliveriesQuery) -> ImageReference | None:
     return parse_image_reference(image)
 
 
-def _awaited_of(query: DeliveriesQuery, image: ImageReference | None) -> Awaited | None:
+def _awaited_of(query: DeliveriesQuery, image: ImageReference | None) -> AwaitedImage | None:
     """Return what a query waits for, None if it does not wait."""
     seconds, digest = given(query.wait), given(query.digest)
     if seconds is None:
@@ -151,15 +151,15 @@ def _awaited_of(query: DeliveriesQuery, image: ImageReference | None) -> Awaited
     alone = DeliveriesQuery(image=query.image, digest=query.digest, wait=seconds)
     if image is None or query != alone:
         raise BadRequest("`wait` needs `image`, and allows no other filter but `digest`")
-    return Awaited(image, digest, seconds)
+    return AwaitedImage(image, digest, seconds)
 
 
-async def _wait_for_push(service: Service, request: Request, awaited: Awaited) -> Response:
+async def _wait_for_push(service: Service, request: Request, awaited: AwaitedImage) -> Response:
     """Return the newest delivery of an image once it is over, or a problem."""
     try:
         found = await service.waiting.until_over(awaited, request.is_disconnected)
     except TooManyWaiting:
-        detail = f"{MOST_WAITING} requests wait already: try again later"
+        detail = f"{MAX_WAITING} requests wait already: try again later"
         return problem(ProblemCode.TOO_MANY_WAITING, detail, SOON)
     progress = progress_of(found)
     if found is not None and progress is Progress.DONE:
@@ -262,8 +262,8 @@ async def record_missed_pushes(
     service: Service, request: Request, body: CatchUpRequest
 ) -> Response:
     """Record missed pushes."""
-    if len(body.missed) > MOST_MISSED:
-        raise BadRequest(f"at most {MOST_MISSED} pushes per request")
+    if len(body.missed) > MAX_MISSED:
+        raise BadRequest(f"at most {MAX_MISSED} pushes per request")
     missed = [_missed(push) for push in body.missed]
     found = await service.catch_up.take(service.settings, missed, source=source_of(request))
     return json_response(CaughtUp(tuple(one.delivery for one in found.recorded)), 202)
@@ -295,7 +295,7 @@ async def dismiss_registrations(service: Service, _: Request, body: DismissReque
         raise BadRequest("give `ids`, or `all`: true")
     if not body.all and (body.reason is not None or body.after is not None):
         raise BadRequest("`reason` and `after` go with `all`: true")
-    asker = Asker(body.source, body.name)
+    asker = Requester(body.source, body.name)
     changed = await operations.dismiss(
         service.ledger,
         asker,
@@ -313,5 +313,5 @@ async def dismiss_registrations(service: Service, _: Request, body: DismissReque
 )  # fmt: skip
 async def undo_dismissal(service: Service, _: Request, body: UndoDismissalRequest) -> Response:
     """Park dismissed registrations again."""
-    asker = Asker(body.source, body.name)
+    asker = Requester(body.source, body.name)
     return json_response(await operations.undo_dismissal(service.ledger, asker, body.ids))

@@ -118,7 +118,7 @@ class _Schemas:
         for name, schema in named.items():
             if name not in of_requests:
                 _close(schema)
-            _tidy(schema)
+            _simplify(schema)
         named[ProblemCode.__name__]["x-enumDescriptions"] = {
             code.value: code.meaning for code in sorted(ProblemCode)
         }
@@ -190,11 +190,11 @@ def _close(schema: Schema) -> None:
     schema["additionalProperties"] = False
 
 
-def _tidy(node: object) -> None:
+def _simplify(node: object) -> None:
     """Give each enumeration its type, and each docstring its lines without indentation."""
     if isinstance(node, list):
         for one in node:
-            _tidy(one)
+            _simplify(one)
     if not isinstance(node, dict):
         return
     if isinstance(node.get("description"), str):
@@ -204,18 +204,18 @@ def _tidy(node: object) -> None:
     if isinstance(node.get("pattern"), str):
         node["pattern"] = node["pattern"].replace(r"\Z", "$")  # as JSON Schema writes the end
     for one in node.values():
-        _tidy(one)
+        _simplify(one)
 
 
 def _in_path(name: str, text: str) -> Schema:
     schema = {"type": "string", "minLength": 1, "pattern": PLAIN}
-    _tidy(schema)
+    _simplify(schema)
     return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
 
 
 def _in_query(schema: Schema) -> list[Schema]:
     """Return the parameters of a query; schemas repeat the description for generated clients."""
-    _tidy(schema)
+    _simplify(schema)
     required = schema.get("required", [])
     parameters = []
     for name, one in schema["properties"].items():

@@ -16,7 +16,7 @@ from receiver.config.settings import Settings
 from receiver.errors import LedgerError
 from receiver.ledger.cursors import Cursor, read_cursors
 from receiver.ledger.queries import overview
-from receiver.ledger.stats import Standing, read_standing
+from receiver.ledger.stats import LedgerStats, read_stats
 from receiver.ledger.trials import trial_time
 from receiver.ledger.views import LedgerOverview, described
 from receiver.reasons import Reason, State
@@ -142,7 +142,7 @@ async def get_readiness(request: Request) -> Response:
     The details of problems require an API token.
     """
     service: Service = request.app.state.service
-    health = await service.health.lately()
+    health = await service.health.cached()
     owner = service.worker.owner if has_token(service, request) else None
     if health.ready:
         return json_response(readiness(health, owner))
@@ -190,20 +190,20 @@ async def get_metrics(request: Request) -> Response:
             return problem(ProblemCode.TOKEN_INVALID, _NO_TOKEN, challenge)
     try:
         standing, cursors, tried = await service.ledger.read(
-            lambda tx: (read_standing(tx), read_cursors(tx), trial_time(tx))
+            lambda tx: (read_stats(tx), read_cursors(tx), trial_time(tx))
         )
     except LedgerError as error:
         return problem(ProblemCode.LEDGER_UNAVAILABLE, str(error))
     _set(standing)
     _set_catch_up(service.settings, cursors)
     _set_trials(service.settings, tried)
-    metrics.ready.set(int((await service.health.lately()).ready))
+    metrics.ready.set(int((await service.health.cached()).ready))
     limit = service.preflight.registry.limits.last
     metrics.pull_limit.known = None if limit is None else (limit.remaining, limit.limit)
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _set(standing: Standing) -> None:
+def _set(standing: LedgerStats) -> None:
     for state in STATES:
         metrics.open_registrations.labels(state.value).set(standing.open.get(state.value, 0))
     oldest = standing.oldest_unfinished
@@ -229,4 +229,4 @@ def _set_catch_up(settings: Settings, cursors: Iterable[Cursor]) -> None:
     for cursor in cursors:
         if cursor.repository in repositories:
             gauge = metrics.catch_up_success.labels(cursor.repository)
-            gauge.set(cursor.good_until / 1000)
+            gauge.set(cursor.last_success_at / 1000)

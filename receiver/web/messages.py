@@ -22,7 +22,7 @@ from receiver.web.serialization import decode, encode
 
 PROBLEM_JSON = "application/problem+json"
 T = TypeVar("T")
-MOST_WORDS = 12
+MAX_WORDS = 12
 NO_DIGEST = "a digest is sha256: and 64 hexadecimal digits"
 _FIELD = re.compile(r"`\$\.(\w+)`$")
 
@@ -198,7 +198,7 @@ def _explained(error: msgspec.ValidationError, kind: type) -> str:
     found = _FIELD.search(text)
     hint = get_type_hints(kind).get(found[1]) if found is not None else None
     words = [word for one in (hint, *get_args(hint)) for word in _words(one)]
-    accepted = f"; it is one of {', '.join(words)}" if 0 < len(words) <= MOST_WORDS else ""
+    accepted = f"; it is one of {', '.join(words)}" if 0 < len(words) <= MAX_WORDS else ""
     return f"{text}{accepted}; /api/ describes it"
 
 

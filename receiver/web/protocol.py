@@ -22,16 +22,16 @@ from receiver import metrics
 from receiver.logs import get_logger
 from receiver.web.messages import PROBLEM_JSON, ProblemCode, problem_body
 
-MOST_CONNECTIONS = 1000
-LARGEST_HEAD = 64 * 1024  # bytes: request line and headers, and the trailers of a chunked body
-SLOWEST_HEAD_SECONDS = 10.0
+MAX_CONNECTIONS = 1000
+MAX_HEAD_BYTES = 64 * 1024  # bytes: request line and headers, and the trailers of a chunked body
+MAX_HEAD_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 75.0  # load balancers reuse a connection that was idle for up to 60 s
 LINGER_SECONDS = 2.0  # a rejected sender can read the response before the connection ends
-SLOWEST_READ_SECONDS = 30.0  # for the next part of a response, at most 116 KB
-MOST_UNREAD = 100  # connections whose client does not read: each may hold a whole response
+MAX_READ_SECONDS = 30.0  # for the next part of a response, at most 116 KB
+MAX_UNREAD = 100  # connections whose client does not read: each may hold a whole response
 UNREAD_BYTES = 16 * 1024  # from here on a connection counts as one of them
-MOST_AHEAD = 32  # requests of one connection that wait for the one in progress
+MAX_AHEAD = 32  # requests of one connection that wait for the one in progress
 REPORT_EVERY_SECONDS = 60.0
 TICKS_A_SECOND = 10  # of uvicorn's main loop
 
@@ -62,7 +62,7 @@ HEAD_TOO_LARGE = Rejection(
 HEAD_TOO_SLOW = Rejection(ProblemCode.HEAD_TOO_SLOW, "The headers took longer than 10 seconds.")
 NO_ROOM = Rejection(ProblemCode.TOO_MANY_CONNECTIONS, "Too many connections. Try again.")
 TOO_MANY_AHEAD = Rejection(
-    ProblemCode.TOO_MANY_AHEAD, f"More than {MOST_AHEAD} requests were sent before a response."
+    ProblemCode.TOO_MANY_AHEAD, f"More than {MAX_AHEAD} requests were sent before a response."
 )
 REJECTIONS = (MALFORMED, HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM, TOO_MANY_AHEAD)
 
@@ -100,7 +100,7 @@ class Connections(ServerState):
     def add_unread(self, connection: "LimitedProtocol", now: float) -> None:
         """Note that a client does not read; the oldest of too many such connections is closed."""
         self.unread.setdefault(connection, now)
-        if len(self.unread) > MOST_UNREAD:
+        if len(self.unread) > MAX_UNREAD:
             self._close(next(iter(self.unread)))
 
     def _close_oldest(self) -> bool:
@@ -125,7 +125,7 @@ class Connections(ServerState):
             if connection.check_overdue(since, now):
                 self._close(connection)
         for connection, since in list(self.unread.items()):
-            if now - since >= SLOWEST_READ_SECONDS:
+            if now - since >= MAX_READ_SECONDS:
                 self._close(connection)
         for reason, report in self._reports.items():
             if report.count and now - report.logged_at >= REPORT_EVERY_SECONDS:
@@ -209,7 +209,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_began = self.loop.time()
         self._unaccounted += len(data)
         self._feed(data)
-        if self._unaccounted > LARGEST_HEAD and self._rejection is None:
+        if self._unaccounted > MAX_HEAD_BYTES and self._rejection is None:
             self._reject(HEAD_TOO_LARGE)
 
     def _feed(self, data: bytes) -> None:
@@ -253,7 +253,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Add a header. Trailers are not part of the headers: only their size counts."""
         if self._in_body:
             self._trailers += len(name) + len(value) + _HEADER_EXTRA
-            if self._trailers > LARGEST_HEAD and self._rejection is None:
+            if self._trailers > MAX_HEAD_BYTES and self._rejection is None:
                 self._reject(HEAD_TOO_LARGE)
             return
         super().on_header(name, value)
@@ -262,7 +262,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the application, unless the head is too large."""
         if self._rejection is not None:
             return
-        if self._unaccounted > LARGEST_HEAD and self._head_size() > LARGEST_HEAD:
+        if self._unaccounted > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
             self._reject(HEAD_TOO_LARGE)
             return
         if self.parser.should_upgrade():
@@ -275,7 +275,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = True
         self.server_state.waiting.pop(self, None)
         super().on_headers_complete()
-        if len(self.pipeline) > MOST_AHEAD:
+        if len(self.pipeline) > MAX_AHEAD:
             self._reject(TOO_MANY_AHEAD)
 
     def _head_size(self) -> int:
@@ -320,13 +320,13 @@ class LimitedProtocol(HttpToolsProtocol):
         A head that takes too long is rejected first.
         """
         if self.transport.is_closing():
-            return now - since >= SLOWEST_READ_SECONDS
+            return now - since >= MAX_READ_SECONDS
         if self._rejection is not None:
             return now - since >= LINGER_SECONDS
         if self._in_body:  # answered before it sent all of its request
-            return now - since >= SLOWEST_HEAD_SECONDS
+            return now - since >= MAX_HEAD_SECONDS
         if self._head_began is not None:
-            if now - self._head_began >= SLOWEST_HEAD_SECONDS:
+            if now - self._head_began >= MAX_HEAD_SECONDS:
                 self._reject(HEAD_TOO_SLOW)
             return False
         return now - since >= (KEEP_ALIVE_SECONDS if self._answered else FIRST_BYTE_SECONDS)
@@ -367,7 +367,7 @@ class LimitedProtocol(HttpToolsProtocol):
 class LimitedServer(Server):
     """Uvicorn's server, which closes connections that wait too long."""
 
-    def __init__(self, config: Config, most_connections: int = MOST_CONNECTIONS) -> None:
+    def __init__(self, config: Config, most_connections: int = MAX_CONNECTIONS) -> None:
         super().__init__(config)
         self.server_state: Connections = Connections(most_connections)
 

@@ -29,17 +29,17 @@ from receiver.ledger.views import App, DeliveryId, EndedDeletion, Repository, Ta
 from receiver.logs import requested_by
 from receiver.periodic import log_errors
 from receiver.pipeline.prune import (
-    MOST_AT_ONCE,
-    Outlook,
+    MAX_BATCH,
     Pruned,
+    PrunePreview,
     RetentionBusy,
     Scope,
     count_running,
     keep_count,
     log_pruned,
-    outlook,
     plan,
     prune,
+    prune_preview,
     rules_for_app,
     why_refused,
 )
@@ -68,7 +68,7 @@ from receiver.web.operation import Group, api, fails, returns
 
 FRESH_SECONDS = 15.0
 PAGE_WAITS_SECONDS = 0.1  # a list that arrives within this time is on the page at once
-MOST_APPS = 100
+MAX_APPS = 100
 
 
 class VersionList(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ class VersionLists:
                 facts = {"app": app, "rule": rules}
                 _, problem = await why_refused(service.client, Operation.LIST, answer, **facts)
                 rows, listed_at, channels = before.rows, before.listed_at, before.channels
-            if len(self._lists) >= MOST_APPS:
+            if len(self._lists) >= MAX_APPS:
                 self._lists.clear()
             asked_at = time.monotonic()
             self._lists[app] = VersionList(rows, listed_at, problem, channels, asked_at, changes)
@@ -289,9 +289,9 @@ async def _view(service: Service, app: str, listed: VersionList) -> AppVersions:
     names = [_text(body, "name") for body in listed.rows]
     known = await service.ledger.read(lambda tx: known_versions(tx, app, names))
     keep = keep_count(service.settings, app)
-    old = Outlook()
+    old = PrunePreview()
     if keep is not None:
-        old = await outlook(service.ledger, service.settings, Scope(app, most=MOST_AT_ONCE))
+        old = await prune_preview(service.ledger, service.settings, Scope(app, most=MAX_BATCH))
     own = [
         target
         for follow in known.channels
@@ -482,9 +482,9 @@ async def prune_versions(service: Service, _: Request, body: PruneRequest) -> Re
     if keep_count(service.settings, body.app) is None:
         detail = f"no rule of the app {body.app} has `keep`, so nothing is pruned"
         return problem(ProblemCode.NO_RETENTION, detail)
-    scope = Scope(body.app, most=MOST_AT_ONCE, only=body.versions, by=requested_by(body.source))
+    scope = Scope(body.app, most=MAX_BATCH, only=body.versions, by=requested_by(body.source))
     planned = await plan(service.ledger, service.settings, scope)
-    first = [one.target.version for one in planned[:MOST_AT_ONCE]] if body.dry_run else []
+    first = [one.target.version for one in planned[:MAX_BATCH]] if body.dry_run else []
     running = await count_running(service.ledger, service.client, body.app, first)
     prunable = tuple(
         PrunableVersion(one.target.version, one.why, running.get(one.target.version))

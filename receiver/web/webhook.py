@@ -43,10 +43,10 @@ from receiver.web.operation import (
 
 WRONG_TOKENS_A_MINUTE = 60
 BAD_BODIES_A_MINUTE = 30
-STRANGE_BODIES = 8  # at a time: other senders' bodies must not delay a push
-STRANGE_BODY_SECONDS = 2.0
+MAX_UNVERIFIED_BODIES = 8  # at a time: other senders' bodies must not delay a push
+UNVERIFIED_BODY_SECONDS = 2.0
 # Anyone may send these; with a body of Docker Hub's, the link is a damaged link of ours.
-UNSURE = frozenset({LinkFault.MALFORMED, LinkFault.UNKNOWN_REPOSITORY})
+AMBIGUOUS_FAULTS = frozenset({LinkFault.MALFORMED, LinkFault.UNKNOWN_REPOSITORY})
 CODES = {
     reason: ProblemCode(reason.value)
     for reason in (Reason.BODY_TOO_LARGE, Reason.BODY_TOO_SLOW, Reason.TOO_MANY_BODIES)
@@ -125,7 +125,7 @@ class Hooks:
     def __init__(self, trusted_proxies: str) -> None:
         self._wrong_tokens = MinuteLimiter(WRONG_TOKENS_A_MINUTE)
         self._bad_bodies = MinuteLimiter(BAD_BODIES_A_MINUTE)
-        self._strange_bodies = 0
+        self._unverified_bodies = 0
         self._senders = Senders(trusted_proxies)
 
     def operations(self) -> list[Operation]:
@@ -188,7 +188,7 @@ class Hooks:
         try:
             repository, key = service.links.read(request.path_params["token"])
         except BadLink as error:
-            return await self._stranger(service, request, error)
+            return await self._answer_invalid_link(service, request, error)
         try:
             return await self._take(service, request, repository, key)
         except (LedgerError, MemoryError) as error:
@@ -204,7 +204,7 @@ class Hooks:
             push = read_push(body)
         except ClientDisconnected:
             address = await self._senders.address_of(request)
-            log.warning("sender_left", repository=repository, address=address)
+            log.warning("client_disconnected", repository=repository, address=address)
             return Response(status_code=400)
         except BadBody as error:
             sender = await self._sender(service, request, body)
@@ -215,7 +215,7 @@ class Hooks:
             await self._note_other(service, repository, push.repository, sender)
             why = f"a push to {push.repository} on {repository}'s link"
             other = BadLink(LinkFault.OTHER_REPOSITORY, why, repository)
-            return await self._stranger(service, request, other)
+            return await self._answer_invalid_link(service, request, other)
         is_test = skip_reason(push) is Reason.TEST_PUSH
         recorded = await take(
             service.ledger,
@@ -259,7 +259,7 @@ class Hooks:
             error, received = BadBody(reason, sentence), sender.received(None)
             await refuse(service.ledger, repository, error, None, received)
 
-    async def note_stray(self, request: Request) -> None:
+    async def count_invalid_path(self, request: Request) -> None:
         """Count a POST to an unknown path if it may be one of Docker Hub's."""
         service: Service = request.app.state.service
         path = request.url.path
@@ -269,10 +269,12 @@ class Hooks:
         if not self._wrong_tokens.allows(client_of(address)):
             return
         error = await self._judge(service, request, error)
-        if strayed is not None or error.reason not in UNSURE:
+        if strayed is not None or error.reason not in AMBIGUOUS_FAULTS:
             self._count(service, error, address)
 
-    async def _stranger(self, service: Service, request: Request, error: BadLink) -> Response:
+    async def _answer_invalid_link(
+        self, service: Service, request: Request, error: BadLink
+    ) -> Response:
         """Answer an invalid link: always the same 404, whatever the cause."""
         address = await self._senders.address_of(request)
         if not self._wrong_tokens.allows(client_of(address)):
@@ -298,7 +300,7 @@ class Hooks:
 
     async def _judge(self, service: Service, request: Request, error: BadLink) -> BadLink:
         """Return the fault of a request that may be unrelated to links, judged by its body."""
-        push = await self._strange_push(request) if error.reason in UNSURE else None
+        push = await self._unverified_push(request) if error.reason in AMBIGUOUS_FAULTS else None
         if push is None:
             return error
         ours = any(rule.repository == push.repository for rule in service.settings.rules)
@@ -307,19 +309,19 @@ class Hooks:
         why = "Docker Hub's webhook, to an address that is no link"
         return BadLink(LinkFault.MISDIRECTED, why, push.repository if ours else None)
 
-    async def _strange_push(self, request: Request) -> Push | None:
+    async def _unverified_push(self, request: Request) -> Push | None:
         """Read the body of a request without a valid link, if it is Docker Hub's."""
         length = request.headers.get("content-length", "")
         declared = length.isascii() and length.isdigit() and 0 < int(length[:12]) <= SMALL_BODY
-        if not declared or self._strange_bodies >= STRANGE_BODIES:
+        if not declared or self._unverified_bodies >= MAX_UNVERIFIED_BODIES:
             return None
-        self._strange_bodies += 1
+        self._unverified_bodies += 1
         try:
             with suppress(BadBody, ClientDisconnected, TimeoutError):
-                async with asyncio.timeout(STRANGE_BODY_SECONDS):
+                async with asyncio.timeout(UNVERIFIED_BODY_SECONDS):
                     return read_push(await read_body(request, SMALL_BODY))
         finally:
-            self._strange_bodies -= 1
+            self._unverified_bodies -= 1
         return None
 
     async def _refuse(

@@ -16,12 +16,12 @@ from typing import Any
 import httpx
 import uvloop
 
-from receiver.web.protocol import MOST_CONNECTIONS
+from receiver.web.protocol import MAX_CONNECTIONS
 from tests.attack.connections import Client, Deaf, Sent, connect, nothing, post
 from tests.support.receiver_process import ReceiverProcess, webhook_body
 
 MEBIBYTE = 1024 * 1024
-MOST_GROWTH = 40  # MiB
+MAX_GROWTH = 40  # MiB
 PUSHES_EVERY_SECONDS = 0.2
 FEW_SOCKETS = 50  # of its own: it listens, and calls Edgegap
 BUSY = 64  # connections, of a site that pushes much
@@ -135,7 +135,7 @@ class Watch:
         """Return the figures, with what must hold in every attack."""
         grown = self.most - self.before
         wrong = list(broken)
-        if grown > MOST_GROWTH:
+        if grown > MAX_GROWTH:
             wrong.append(f"memory grew by {grown:.0f} MiB")
         lost = {status: n for status, n in self.pushes.statuses.items() if status != 202}
         if lost or not self.pushes.statuses:
@@ -238,7 +238,7 @@ async def idle_connections(receiver: ReceiverProcess, scale: Scale) -> Found:
         for client in clients:
             if client.transport is not None:
                 client.transport.abort()
-    broken = [f"{kept} sockets were open"] if kept > MOST_CONNECTIONS + FEW_SOCKETS else []
+    broken = [f"{kept} sockets were open"] if kept > MAX_CONNECTIONS + FEW_SOCKETS else []
     return watch.found(f"{scale.idle} idle connections, {kept} sockets open", *broken)
 
 

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-LONGEST_IDLING_SECONDS = 30.0
+MAX_IDLING_SECONDS = 30.0
 IDLE_SECONDS = 0.04  # of CPU in a quarter of a second
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -37,7 +37,7 @@ def most_megabytes(pid: int) -> float:
 
 def wait_until_idle(pid: int) -> None:
     """Wait until it has done what it still had to do: else it would slow the next one down."""
-    end = time.monotonic() + LONGEST_IDLING_SECONDS
+    end = time.monotonic() + MAX_IDLING_SECONDS
     while time.monotonic() < end:
         before = cpu_seconds(pid)
         time.sleep(0.25)

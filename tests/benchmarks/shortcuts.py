@@ -37,7 +37,7 @@ from receiver.web import body
 class Timer:
     def begin(self, task):
         loop = asyncio.get_running_loop()
-        self.handle = loop.call_later(body.SLOWEST_BODY_SECONDS, task.cancel)
+        self.handle = loop.call_later(body.MAX_BODY_SECONDS, task.cancel)
     def end(self, task):
         self.handle.cancel()
 body._watch_of = lambda loop: Timer()

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.receiver_process import PATIENCE_SECONDS, until
+from tests.support.receiver_process import TIMEOUT_SECONDS, until
 
 BARE = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
@@ -41,7 +41,7 @@ def _left(folder: Path) -> list[Path]:
 
 
 def test_once_shows_a_version_come_of_a_push_and_leaves_nothing(tmp_path: Path) -> None:
-    code = _begin(tmp_path, "--once").wait(PATIENCE_SECONDS)
+    code = _begin(tmp_path, "--once").wait(TIMEOUT_SECONDS)
 
     answer = _said(tmp_path)
     assert code == 0, answer
@@ -96,7 +96,7 @@ def test_kept_serving_the_printed_lines_work_as_they_stand(tmp_path: Path) -> No
         assert newest["id"] == answer.json()["delivery"]
     finally:
         process.send_signal(signal.SIGINT)
-        code = process.wait(PATIENCE_SECONDS)
+        code = process.wait(TIMEOUT_SECONDS)
     assert code == 0
     assert "Traceback" not in _said(tmp_path)
     assert _left(tmp_path) == []
@@ -122,7 +122,7 @@ def test_ctrl_c_before_a_version_was_created_ends_in_a_line(
         env={**BARE, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=False,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
 
     assert done.returncode == 130

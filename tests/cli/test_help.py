@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import COMMANDS, main
-from receiver.cli.deliveries import MOST_ROWS, SOURCES
+from receiver.cli.deliveries import MAX_ROWS, SOURCES
 from receiver.cli.output import EPILOG
 from receiver.ledger import queries
 from receiver.ledger.views import DeliverySource
@@ -113,7 +113,7 @@ def test_a_commands_module_imports_nothing_heavy() -> None:
 
 
 def test_as_many_deliveries_are_listed_as_the_ledger_returns() -> None:
-    assert MOST_ROWS == queries.MOST_ROWS
+    assert MAX_ROWS == queries.MAX_ROWS
     assert DeliverySource.known == SOURCES
 
 

@@ -1,10 +1,10 @@
-"""`python -m tests.crash --minutes 5`: torment a receiver, then count the results."""
+"""`python -m tests.crash --minutes 5`: inject faults into a receiver, then count the results."""
 
 import argparse
 import random
 import sys
 
-from tests.crash.torments import DISK_FULL, NO_SMALL_DISK, torment
+from tests.crash.process_faults import DISK_FULL, NO_SMALL_DISK, run_with_faults
 
 
 def main() -> None:
@@ -16,10 +16,10 @@ def main() -> None:
     parser.add_argument("--set-clock", action="store_true", help=clock)
     asked = parser.parse_args()
     seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
-    print(f"seed {seed}; {asked.minutes:g} minutes of torment, then the count", flush=True)
-    report = torment(asked.minutes * 60, seed, set_clock=asked.set_clock)
+    print(f"seed {seed}; {asked.minutes:g} minutes of faults, then the count", flush=True)
+    report = run_with_faults(asked.minutes * 60, seed, set_clock=asked.set_clock)
     print(report)
-    if not report.did(DISK_FULL):
+    if not report.had(DISK_FULL):
         print(f"But {NO_SMALL_DISK}.")
     sys.exit(0 if report.passed else 1)
 

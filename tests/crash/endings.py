@@ -11,7 +11,7 @@ from tests.crash.parkings import Parkings, explained_reasons, parkings
 from tests.crash.prunings import OPEN_DELETIONS
 from tests.support.receiver_process import ReceiverProcess, until
 
-LONGEST_END_SECONDS = 90.0
+MAX_END_SECONDS = 90.0
 OPEN = "SELECT tag, state, reason FROM registrations WHERE state <> 'done'"
 DUE = """SELECT 1 FROM registrations WHERE state IN ('queued', 'working')
   OR (state = 'waiting' AND due_at < unixepoch() * 1000) LIMIT 1"""
@@ -36,12 +36,12 @@ class End:
     exit_code: int
 
 
-def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) -> End:
+def drained(receiver: ReceiverProcess, ledger: Path, *, kills: int) -> End:
     """Once nothing is due, replay as a person would; but of what is parked only what was to be.
 
     What else is parked stays so, and is reported as stuck.
     """
-    until(_none(ledger, DUE), LONGEST_END_SECONDS)
+    until(_none(ledger, DUE), MAX_END_SECONDS)
     parked = parkings(ledger, receiver.log, kills)
     too_long = tuple((str(tag), str(reason)) for tag, reason in asked(ledger, TOO_LONG))
     left = asked(ledger, LEFT)
@@ -51,8 +51,8 @@ def brought_to_an_end(receiver: ReceiverProcess, ledger: Path, *, kills: int) ->
     replaying = [*waiting, *to_go_on]
     exit_code = receiver.run("replay", *replaying).returncode if replaying else 0
     with suppress(AssertionError):  # the report says what is stuck
-        until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
-        until(_none(ledger, OPEN_DELETIONS), LONGEST_END_SECONDS)
+        until(_none(ledger, UNDER_WAY), MAX_END_SECONDS)
+        until(_none(ledger, OPEN_DELETIONS), MAX_END_SECONDS)
     return End(parked, len(waiting), too_long, len(to_go_on), exit_code)
 
 
@@ -65,8 +65,8 @@ def channels_compared(receiver: ReceiverProcess, ledger: Path) -> None:
     with closing(sqlite3.connect(ledger)) as writing, writing:
         writing.execute("UPDATE channels SET check_at = 1 WHERE check_at IS NOT NULL")
     receiver.start()
-    until(_none(ledger, TO_COMPARE), LONGEST_END_SECONDS)
-    until(_none(ledger, UNDER_WAY), LONGEST_END_SECONDS)
+    until(_none(ledger, TO_COMPARE), MAX_END_SECONDS)
+    until(_none(ledger, UNDER_WAY), MAX_END_SECONDS)
 
 
 def _none(ledger: Path, sql: str) -> Callable[[], bool]:

@@ -15,7 +15,7 @@ EACH_PUSH = (
     RULE.replace(APP, NEWEST[0]).replace("preflight = false", "preflight = false\nversions = false")
     + f'[[channel]]\napp = "{NEWEST[0]}"\nname = "{NEWEST[1]}"\nfollow = "newest"\n'
 )
-MOST_TIMES = 8
+MAX_TIMES = 8
 FIRST = 100  # above every tag that the senders make
 SOON, LATE = 0.5, 1.5
 ANSWERED_BY_OTHERS = Fault("late", method="PATCH", status=504, times=len(FOLLOWED))
@@ -37,7 +37,7 @@ def patches_land_late(
 ) -> None:
     """Push twice, at least once a minute: the first PATCH lands after the second moved it."""
     chance = random.Random(seed)
-    for number in range(FIRST, FIRST + min(MOST_TIMES, 1 + int(minutes))):
+    for number in range(FIRST, FIRST + min(MAX_TIMES, 1 + int(minutes))):
         sandbox.calls.clear()
         fault = replace(chance.choice(ANSWERS), seconds=chance.uniform(SOON, LATE))
         sandbox.misbehave(fault)

@@ -1,4 +1,4 @@
-"""Pruning under pushes, kills and misery: what is reported as done must be there, or be recorded.
+"""Pruning under pushes, kills and faults: what is reported as done must be there, or be recorded.
 
 A second rule registers some pushes for another app and keeps only a few of its versions.
 """
@@ -32,7 +32,7 @@ req_memory = 2048
 ports = [{{ port = 7777, protocol = "UDP", name = "gameport" }}]
 """
 LATENCY_SECONDS = 0.1
-LONGEST_RACE_SECONDS = 3.0
+MAX_RACE_SECONDS = 3.0
 RACES = 4
 BUSY = """SELECT 1 FROM registrations WHERE state NOT IN ('done', 'parked')
  UNION ALL SELECT 1 FROM deletions WHERE ended_at IS NULL LIMIT 1"""
@@ -94,7 +94,7 @@ def pushed_again_while_pruning(
     races, seen = 0, len(sandbox.calls)
     for number in range(KEEP + RACES):
         receiver.push(f"race-{number}")
-        end = time.monotonic() + LONGEST_RACE_SECONDS
+        end = time.monotonic() + MAX_RACE_SECONDS
         while time.monotonic() < end and asked(ledger, BUSY):
             calls = sandbox.calls[seen:]
             seen += len(calls)

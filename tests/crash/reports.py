@@ -30,9 +30,9 @@ class Report:
         """Whether nothing was lost, made twice or stuck."""
         return not any(self.wrong.values())
 
-    def did(self, torment: str) -> bool:
+    def had(self, fault: str) -> bool:
         """Whether that was done to it at all."""
-        return torment in cast("Mapping[str, int]", self.counts["torments"])
+        return fault in cast("Mapping[str, int]", self.counts["faults"])
 
     def __str__(self) -> str:
         lines = [f"{name}: {count}" for name, count in self.counts.items()]
@@ -44,9 +44,9 @@ def count_up(
     ledger: Path,
     result: SentPushes,
     sandbox: EdgegapSandbox,
-    torments: Counter[str],
+    faults: Counter[str],
     *,
-    faults: int,
+    edgegap_faults: int,
     races: int = 0,
     log: Path,
     end: End,
@@ -71,8 +71,8 @@ def count_up(
     return Report(
         counts={
             "answers": dict(sorted(result.answers.items())),
-            "torments": dict(sorted(torments.items())),
-            "faults of Edgegap": faults,
+            "faults": dict(sorted(faults.items())),
+            "faults of Edgegap": edgegap_faults,
             "202s": len(result.accepted),
             "deliveries in the ledger": len(recorded),
             "tags accepted": len(made),

@@ -84,7 +84,7 @@ def variables(receiver: ReceiverProcess, tag: str, **more: str) -> dict[str, str
         "RECEIVER_API_TOKEN": LIMITED,
         "IMAGE": f"{REPOSITORY}:{tag}",
         "DIGEST": "",
-        "MOST_SECONDS": "60",
+        "MAX_SECONDS": "60",
         "NO_PROXY": "127.0.0.1",
         **more,
     }

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.ledger.mounts import (
-    FORGETFUL,
+    EPHEMERAL_HOSTS,
     NO_VOLUMES,
-    forgotten_ledger,
+    ephemeral_disk_warning,
     in_container,
     mount_of,
     unreachable,
@@ -35,38 +35,38 @@ VOLUME = BARE + mounted("/var/lib/receiver", "ext4")
 POD = "/var/lib/kubelet/pods/5f1c/volumes/"
 MEMORY = Path("/dev/shm")  # noqa: S108 -- memory on every Linux, which is what is asked of it
 MOUNTS = Path("/proc/self/mountinfo")
-HAS_VOLUMES = sorted(set(FORGETFUL) - NO_VOLUMES)
+HAS_VOLUMES = sorted(set(EPHEMERAL_HOSTS) - NO_VOLUMES)
 
 
 def test_the_hosts_are_known_by_what_they_set_themselves() -> None:
     """Heroku's, Render's, Fly.io's, Railway's, Koyeb's, Cloud Run's, Kubernetes' own words."""
     own = "DYNO RENDER FLY_APP_NAME RAILWAY_ENVIRONMENT_ID KOYEB_APP_NAME K_SERVICE"
-    assert [*FORGETFUL] == [*own.split(), "KUBERNETES_SERVICE_HOST"]
+    assert [*EPHEMERAL_HOSTS] == [*own.split(), "KUBERNETES_SERVICE_HOST"]
 
 
-@pytest.mark.parametrize("variable", FORGETFUL)
+@pytest.mark.parametrize("variable", EPHEMERAL_HOSTS)
 def test_a_ledger_in_a_file_on_a_forgetful_host_is_warned_of(variable: str) -> None:
-    warning = forgotten_ledger({variable: "x"}, LEDGER, BARE)
+    warning = ephemeral_disk_warning({variable: "x"}, LEDGER, BARE)
 
     assert warning is not None
-    assert FORGETFUL[variable][0] in warning
+    assert EPHEMERAL_HOSTS[variable][0] in warning
     assert "DATABASE_URL" in warning
     assert ("volume, or" in warning) == (variable in HAS_VOLUMES)
 
 
 @pytest.mark.parametrize("variable", HAS_VOLUMES)
 def test_a_ledger_on_a_volume_is_not_warned_of(variable: str) -> None:
-    assert forgotten_ledger({variable: "x"}, LEDGER, VOLUME) is None
+    assert ephemeral_disk_warning({variable: "x"}, LEDGER, VOLUME) is None
 
 
 @pytest.mark.parametrize("variable", sorted(NO_VOLUMES))
 def test_where_no_volume_is_safe_none_hushes_the_warning(variable: str) -> None:
-    assert forgotten_ledger({variable: "x"}, LEDGER, VOLUME) is not None
+    assert ephemeral_disk_warning({variable: "x"}, LEDGER, VOLUME) is not None
 
 
-@pytest.mark.parametrize("variable", FORGETFUL)
+@pytest.mark.parametrize("variable", EPHEMERAL_HOSTS)
 def test_a_ledger_on_postgresql_is_not_warned_of(variable: str) -> None:
-    assert forgotten_ledger({variable: "x"}, None, BARE) is None
+    assert ephemeral_disk_warning({variable: "x"}, None, BARE) is None
 
 
 @pytest.mark.parametrize("environ", [{}, {"DYNO": " "}, {"HOME": "/root", "RENDERER": "x"}])
@@ -74,7 +74,7 @@ def test_a_ledger_on_postgresql_is_not_warned_of(variable: str) -> None:
 def test_elsewhere_nothing_is_said(environ: dict[str, str], kind: str) -> None:
     mounts = mounted("/", kind, "/@") + mounted("/proc", "proc") if kind else ""
 
-    assert forgotten_ledger(environ, LEDGER, mounts) is None
+    assert ephemeral_disk_warning(environ, LEDGER, mounts) is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_volume_is_the_deepest_mount_that_is_neither_memory_nor_layers(
 )
 def test_in_a_pod_an_empty_dir_is_no_volume(source: str, lasts: bool) -> None:
     mounts = BARE + mounted("/var/lib/receiver", "ext4", source)
-    warning = forgotten_ledger({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, LEDGER, mounts)
+    warning = ephemeral_disk_warning({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, LEDGER, mounts)
 
     assert (warning is None) is lasts
     assert lasts or "emptyDir" in str(warning)
@@ -141,11 +141,11 @@ def test_an_empty_dir_is_recognized_as_the_kubelet_mounts_it(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
 @pytest.mark.parametrize("place", ["/", "/var/lib/receiver"])
 def test_a_ledger_in_memory_is_warned_of_anywhere(kind: str, place: str) -> None:
-    warning = forgotten_ledger({}, LEDGER, BARE + mounted(place, kind))
+    warning = ephemeral_disk_warning({}, LEDGER, BARE + mounted(place, kind))
 
     assert warning is not None
     assert f"{kind} at {place})" in warning
-    assert forgotten_ledger({}, None, BARE + mounted(place, kind)) is None
+    assert ephemeral_disk_warning({}, None, BARE + mounted(place, kind)) is None
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_the_server_warns_once_of_its_disk_and_its_address_and_doctor_does(
     receiver = start(environment={"DYNO": "web.1", "HOST": ""})
 
     lines = [json.loads(line) for line in receiver.log.read_text("utf-8").splitlines()]
-    (disk,) = [line for line in lines if line["event"] == "ledger_may_be_forgotten"]
+    (disk,) = [line for line in lines if line["event"] == "ledger_on_ephemeral_disk"]
     assert disk["level"] == "warning"
     assert disk["ledger"] == str((receiver.folder / "receiver.db").resolve())
     assert "Heroku" in disk["sentence"]
@@ -230,8 +230,8 @@ def test_the_server_warns_once_of_its_disk_and_its_address_and_doctor_does(
 def test_the_server_says_nothing_of_it_at_home(start: StartReceiver, tmp_path: Path) -> None:
     if not MOUNTS.exists() or mount_of(str(tmp_path), MOUNTS.read_text()).kind == "tmpfs":
         pytest.skip("the temporary folder here is in memory itself, so this is not proven here")
-    quiet = dict.fromkeys(FORGETFUL, "")
-    assert "ledger_may_be_forgotten" not in start(environment=quiet).log.read_text("utf-8")
+    quiet = dict.fromkeys(EPHEMERAL_HOSTS, "")
+    assert "ledger_on_ephemeral_disk" not in start(environment=quiet).log.read_text("utf-8")
 
 
 def test_the_server_says_it_of_a_ledger_in_memory(start: StartReceiver, tmp_path: Path) -> None:
@@ -239,6 +239,6 @@ def test_the_server_says_it_of_a_ledger_in_memory(start: StartReceiver, tmp_path
         pytest.skip(f"{MEMORY} is no memory here, so this is not proven here")
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         database = {"DATABASE_URL": f"sqlite:///{folder}/receiver.db"}
-        receiver = start(environment={**dict.fromkeys(FORGETFUL, ""), **database})
-        assert "ledger_may_be_forgotten" in receiver.log.read_text("utf-8")
+        receiver = start(environment={**dict.fromkeys(EPHEMERAL_HOSTS, ""), **database})
+        assert "ledger_on_ephemeral_disk" in receiver.log.read_text("utf-8")
         receiver.stop()

@@ -21,9 +21,9 @@ from tests.support.deploy import DEPLOY, HERE, free_port, ran, tool, wheels
 from tests.support.receiver_process import (
     KEY,
     NOWHERE,
-    PATIENCE_SECONDS,
     REPOSITORY,
     RULE,
+    TIMEOUT_SECONDS,
     until,
     webhook_body,
 )
@@ -159,7 +159,7 @@ def test_the_image_serves_is_healthy_takes_a_push_and_ends_on_sigterm(
         assert httpx.post(link, json=webhook_body(), trust_env=False).status_code == 202
     finally:
         process.terminate()
-    assert process.wait(PATIENCE_SECONDS) == 0, log.read_text()
+    assert process.wait(TIMEOUT_SECONDS) == 0, log.read_text()
     ledger = (volume / "receiver.db").stat()
     assert ledger.st_uid == NOBODY
 

@@ -14,9 +14,9 @@ from tests.support.receiver_process import (
     KEY,
     NOWHERE,
     OURS,
-    PATIENCE_SECONDS,
     REPOSITORY,
     RULE,
+    TIMEOUT_SECONDS,
     until,
     webhook_body,
 )
@@ -63,10 +63,10 @@ def test_a_host_that_runs_the_procfile_has_a_link_that_takes_a_push(tmp_path: Pa
         assert httpx.post(link, json=webhook_body(), trust_env=False).status_code == 202
     finally:
         host.terminate()
-        host.wait(PATIENCE_SECONDS)
+        host.wait(TIMEOUT_SECONDS)
     for asked in ("--version", "check"):
         done = ran(own / "bin/python", "-m", "receiver", asked, environment=environment)
         assert done.returncode == 0, done.stdout
     answer = log.read_text("utf-8")
-    assert "ledger_may_be_forgotten" in answer
+    assert "ledger_on_ephemeral_disk" in answer
     assert re.search(r"web.1 .*stopped \(rc=", answer), answer

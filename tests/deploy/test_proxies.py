@@ -19,7 +19,7 @@ from receiver.signing import APPROVAL_PATH, PATH, LinkSigner
 from tests.conftest import StartReceiver
 from tests.support.approvals import link_to
 from tests.support.deploy import DEPLOY, free_port, ran, tool
-from tests.support.receiver_process import KEY, PATIENCE_SECONDS, REPOSITORY, until, webhook_body
+from tests.support.receiver_process import KEY, REPOSITORY, TIMEOUT_SECONDS, until, webhook_body
 
 NAME = "hooks.example.com"
 OVER_A_MEBIBYTE = b" " * (1024 * 1024 + 1)
@@ -58,7 +58,7 @@ class Proxy:
 
     def cuts_off(self, sent: str) -> bytes:
         """What it answers, until it hangs up, to a sender that sends `sent` and no more."""
-        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS)
+        plain = socket.create_connection(("127.0.0.1", self.port), TIMEOUT_SECONDS)
         with _tls(plain) if self.scheme == "https" else plain as sender:
             sender.sendall(f"POST /hooks/x HTTP/1.1\r\nHost: {NAME}\r\n{sent}".encode())
             answer = b""
@@ -92,7 +92,7 @@ def running(proxy: Proxy, *command: str, **environment: str) -> Iterator[Proxy]:
             yield proxy
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE_SECONDS)
+            process.wait(TIMEOUT_SECONDS)
 
 
 @contextmanager

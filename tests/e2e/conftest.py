@@ -25,9 +25,9 @@ def url(listener: NotificationListener) -> Iterator[str]:
 @pytest.fixture
 def quick_trials(monkeypatch: pytest.MonkeyPatch) -> EdgegapSandbox:
     """An Edgegap whose deployments are Ready and gone at once; a trial looks often."""
-    monkeypatch.setattr(trial, "SHORTEST_LOOK", 50)
+    monkeypatch.setattr(trial, "MIN_LOOK", 50)
     monkeypatch.setattr(trial, "FIRST_LOOK", 50)
-    monkeypatch.setattr(trial, "LONGEST_LOOK", 200)
+    monkeypatch.setattr(trial, "MAX_LOOK", 200)
     made = EdgegapSandbox(apps=(APP,))
     made.deployments.set_lifecycle(ready_after=0.1, stop_takes=0.1)
     return made

@@ -25,7 +25,7 @@ from receiver.signing import LinkFault
 from receiver.upkeep.health import Code
 from receiver.version import VERSION
 from receiver.web.app import create_app
-from receiver.web.bodies import MOST_MISSED
+from receiver.web.bodies import MAX_MISSED
 from receiver.web.document import document_of
 from receiver.web.messages import ProblemCode
 from receiver.web.operations import operations as listed
@@ -266,7 +266,7 @@ def test_it_states_the_version_and_describes_every_schema() -> None:
 def test_the_bounds_it_gives_are_the_receivers() -> None:
     missed = OPENAPI["components"]["schemas"]["CatchUpRequest"]["properties"]["missed"]
 
-    assert missed["maxItems"] == MOST_MISSED
+    assert missed["maxItems"] == MAX_MISSED
     assert f"ends after {DEPTH} deliveries" in DOCUMENT.decode()
 
 

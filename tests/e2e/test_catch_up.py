@@ -167,7 +167,7 @@ def test_the_cursor_moves_only_when_the_run_completed(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("receiver.upkeep.catch_up.LONGEST_WAIT_SECONDS", 10.0)
+    monkeypatch.setattr("receiver.upkeep.catch_up.MAX_WAIT_SECONDS", 10.0)
     here.inside(lambda: here.ledger.write(lambda tx: tx.run("UPDATE cursors SET since = 1")))
     for number in range(101):
         hub.push_image(REPOSITORY, f"buildcache-{number}-buildcache", build="x")
@@ -374,7 +374,7 @@ def test_a_private_repository_is_listed_with_its_login(
 def test_after_the_wait_docker_hub_asked_for_it_goes_on_long_before_the_next_run(
     begin: Begin, hub: DockerHubSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.upkeep.catch_up.SHORTEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("receiver.upkeep.catch_up.MIN_WAIT_SECONDS", 0.05)
     hub.api_limit, hub.api_window = 0, 0.2
     with begin(RULE + '\n[catch_up]\nevery = "1h"\n') as receiver:
         until(lambda: cursor(receiver).problem)

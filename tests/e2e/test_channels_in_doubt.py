@@ -30,7 +30,7 @@ Start = Callable[..., AbstractContextManager[ReceiverHere]]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 60)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_promote_moves_no_untried_digest_if_the_version_was_made_without_one(
     hub: DockerHubSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preflight, "LONGEST_HOLD", 100)
+    monkeypatch.setattr(preflight, "MAX_HOLD", 100)
     config = RULE.replace("preflight = false", 'channels = ["staging", "prod"]') + TRIAL
     config += channel_table("staging", 'needs = ["trial"]')
     config += channel_table("prod", 'needs = ["trial"]', 'tags = "never-*"') + NO_CATCH_UP

@@ -41,7 +41,7 @@ def edgegap() -> EdgegapSandbox:
 @pytest.fixture
 def edgegap_url(edgegap: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 60)
     monkeypatch.setattr(drift, "LOOK_EVERY_SECONDS", 0.05)
     with serving(edgegap.app) as url:
         yield url

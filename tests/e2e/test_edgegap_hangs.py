@@ -16,7 +16,7 @@ from receiver.signing import ApprovalToken
 from receiver.upkeep import promotion
 from tests.support.approvals import registration_of
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, NO_CATCH_UP, PATIENCE_SECONDS, RULE, until
+from tests.support.receiver_process import APP, NO_CATCH_UP, RULE, TIMEOUT_SECONDS, until
 from tests.support.visitor import PAGE, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]')
@@ -116,7 +116,7 @@ def test_the_page_of_an_approval_asks_again_for_what_came_too_late(
     sandbox.behave()
     sandbox.proceed()
     sandbox.deployments.run(APP, "prod")
-    monkeypatch.setattr(in_time, "LIMIT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(in_time, "LIMIT_SECONDS", TIMEOUT_SECONDS)
 
     found = httpx.get(url, trust_env=False)
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from receiver.config.load import load_settings
-from receiver.ledger.claims import MOST_CRASHES, claim, reclaim_expired, waits_alone
+from receiver.ledger.claims import MAX_CRASHES, claim, reclaim_expired, waits_alone
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.sandbox.calls import Fault
@@ -177,9 +177,7 @@ def test_a_wait_survives_a_restart(start: StartReceiver, sandbox: EdgegapSandbox
     assert len(sandbox.calls) == calls  # the gate too survived: the new push waits as well
 
 
-@pytest.mark.parametrize(
-    ("crashes", "state"), [(MOST_CRASHES, "parked"), (MOST_CRASHES - 1, "done")]
-)
+@pytest.mark.parametrize(("crashes", "state"), [(MAX_CRASHES, "parked"), (MAX_CRASHES - 1, "done")])
 def test_six_crashes_in_a_row_park_it(
     receiver: ReceiverProcess, sandbox: EdgegapSandbox, crashes: int, state: str
 ) -> None:

@@ -24,9 +24,9 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.secret import Secret
 from tests.conftest import StartReceiver, logs_as_before
 from tests.support.receiver_process import (
-    PATIENCE_SECONDS,
     REPOSITORY,
     RULE,
+    TIMEOUT_SECONDS,
     ReceiverProcess,
     until,
     webhook_body,
@@ -138,13 +138,13 @@ def test_any_text_is_one_json_line(stream: io.StringIO, text: str) -> None:
     stream.seek(0)
     stream.truncate()
 
-    get_logger().warning("sender_left", tag=text, items=[text], inner={text: text})
+    get_logger().warning("client_disconnected", tag=text, items=[text], inner={text: text})
     logging.getLogger("uvicorn.error").error("%s", text)
 
     lines = stream.getvalue().split("\n")
     assert len(lines) == 3
     assert [len(line.splitlines()) for line in lines] == [1, 1, 0]
-    assert json.loads(lines[0])["event"] == "sender_left"
+    assert json.loads(lines[0])["event"] == "client_disconnected"
     assert json.loads(lines[1])["event"] == "library_message"
     assert not any(letter in stream.getvalue() for letter in UNSEEN)
 
@@ -200,13 +200,13 @@ def test_the_level_is_of_all_but_what_a_person_did(
     configure_logs(stream=stream, level=level.upper())
 
     for name in ("debug", "info", "warning", "error"):
-        getattr(get_logger(), name)("sender_left")
+        getattr(get_logger(), name)("client_disconnected")
         getattr(logging.getLogger("uvicorn.error"), name)("of uvicorn")
         getattr(logging.getLogger("apprise"), name)("of another")
     log_operation("paused", source="page", repository="*")
 
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    ours = [line["level"] for line in lines if line["event"] == "sender_left"]
+    ours = [line["level"] for line in lines if line["event"] == "client_disconnected"]
     theirs = [line["level"] for line in lines if line.get("library") == "uvicorn.error"]
     others = [line["level"] for line in lines if line.get("library") == "apprise"]
     assert ours == written
@@ -245,7 +245,7 @@ def test_serve_logs_in_the_form_and_from_the_level_of_its_variables(
     receiver.post(b"no json")
     receiver.post(webhook_body(None))
     process.terminate()
-    assert process.wait(PATIENCE_SECONDS) == 0
+    assert process.wait(TIMEOUT_SECONDS) == 0
 
     text = receiver.log.read_text("utf-8")
     assert "delivery_refused" in text
@@ -268,7 +268,7 @@ def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
         written = []
         for turn in range(2):
             for number in range(3):
-                get_logger().info("sender_left", turn=turn, number=number)
+                get_logger().info("client_disconnected", turn=turn, number=number)
             await asyncio.sleep(0)
             written.append(len(stream.getvalue().splitlines()))
         get_logger().info("stopped")  # the loop ends in this turn
@@ -278,7 +278,7 @@ def test_the_lines_of_a_turn_are_written_in_order_and_none_waits_for_the_next(
     get_logger().info("after")
 
     answer = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in answer] == ["sender_left"] * 6 + ["stopped", "after"]
+    assert [line["event"] for line in answer] == ["client_disconnected"] * 6 + ["stopped", "after"]
     assert [line["number"] for line in answer[:6]] == [0, 1, 2, 0, 1, 2]
 
 
@@ -287,8 +287,8 @@ def test_what_a_command_sets_up_for_its_logs_ends_with_its_test() -> None:
         configure_logs(level="CRITICAL")
 
     with capture_logs() as answer:
-        get_logger().warning("sender_left")
-    assert [line["event"] for line in answer] == ["sender_left"]
+        get_logger().warning("client_disconnected")
+    assert [line["event"] for line in answer] == ["client_disconnected"]
 
 
 class _Full(io.StringIO):
@@ -306,7 +306,7 @@ def test_a_failure_to_write_the_log_is_not_logged(stream: io.StringIO) -> None:
     async def some_turns() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, answer: faults.append(answer))
         for _ in range(5):
-            get_logger().info("sender_left")
+            get_logger().info("client_disconnected")
             await asyncio.sleep(0)
 
     asyncio.run(some_turns())
@@ -367,12 +367,12 @@ def test_serve_writes_for_people_when_its_output_is_a_terminal(receiver: Receive
     )
     os.close(theirs)
     answer = b""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while b"listening" not in answer and time.monotonic() < end:
         if select.select([ours], [], [], 0.1)[0]:
             answer += os.read(ours, 65536)
     process.terminate()
-    code = process.wait(PATIENCE_SECONDS)
+    code = process.wait(TIMEOUT_SECONDS)
     os.close(ours)
 
     assert b"listening" in answer

@@ -44,8 +44,8 @@ def test_what_is_long_is_done_in_parts_that_are_printed_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The command gave up after 15 seconds, although it was all done a minute later."""
-    monkeypatch.setattr(operations, "MOST_IN_REQUEST", 2)
-    monkeypatch.setattr(operations, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(operations, "MAX_IN_REQUEST", 2)
+    monkeypatch.setattr(operations, "MAX_BATCH", 2)
     deliveries = [taken(here, sandbox, f"1.{number}") for number in range(5)]
     really, asked = Server.ask, []
 
@@ -70,7 +70,7 @@ def test_the_page_says_that_it_replays_the_oldest_only(
 ) -> None:
     for number in range(3):
         taken(here, sandbox, f"1.{number}")
-    monkeypatch.setattr(operations, "MOST_IN_REQUEST", 2)
+    monkeypatch.setattr(operations, "MAX_IN_REQUEST", 2)
     with visitor(here) as person:
         form = person.read("/").form("/do/replay-parked")
 
@@ -86,7 +86,7 @@ def test_all_that_is_parked_is_dismissed_or_replayed_in_short_transactions(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one for a hundred thousand no push was accepted for half a minute."""
-    monkeypatch.setattr(operations, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(operations, "MAX_BATCH", 2)
     for number, reason in enumerate(6 * [Reason.APP_MISSING, Reason.NOT_AMD64]):
         write(ledger, lambda tx, number=number: pushed(tx, f"1.{number}"))  # type: ignore[misc]
         settled(ledger, one_claim(ledger), parked(reason))
@@ -96,12 +96,12 @@ def test_all_that_is_parked_is_dismissed_or_replayed_in_short_transactions(
     assert ledger.commits - before > 6
     before = ledger.commits
 
-    dismissed = operations.dismiss(ledger, operations.Asker("page"), everything=True)
+    dismissed = operations.dismiss(ledger, operations.Requester("page"), everything=True)
     changed = asyncio.run(dismissed)
 
     assert len({one.id for one in changed.registrations}) == len(changed.registrations) > 6
     assert (changed.missing, changed.unchanged, changed.superseded) == ((), (), ())
     assert ledger.commits - before > len(changed.registrations) / 2
     assert ledger.read_sync(partial(parked_ids, reason=None)) == []
-    nothing = asyncio.run(operations.dismiss(ledger, operations.Asker("page")))
+    nothing = asyncio.run(operations.dismiss(ledger, operations.Requester("page")))
     assert nothing == operations.Dismissed((), (), (), ())

@@ -145,7 +145,7 @@ def test_what_a_move_loses_parks_it_although_the_rule_does_not_name_it(
     ended = here.ended(push(here, "loses", "1.0", 1))
 
     edgegap.quirks = edgegap.quirks.changed({"stores": {}})
-    assert (ended["state"], ended["reason"]) == ("parked", "stored_otherwise")
+    assert (ended["state"], ended["reason"]) == ("parked", "stored_differently")
     assert "Edgegap no longer holds the variables K" in ended["sentence"]
     assert "canary" not in ended["sentence"]
 

@@ -7,7 +7,7 @@ import pytest
 from receiver.dockerhub.api import HubForbidden, Page
 from receiver.dockerhub.http import DockerHubUnavailable
 from receiver.images import Login
-from receiver.pipeline.preflight import ImageOk, ImagePending, Out
+from receiver.pipeline.preflight import DockerHubOut, ImageOk, ImagePending
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from tests.support.images import GAME, LOGIN, TOKEN, Looking, cleared, out, stopped
@@ -35,7 +35,7 @@ def test_what_is_not_the_token_servers_own_error_is_an_outage(
 
     found = there.look(login=login)
 
-    assert isinstance(found, Out)
+    assert isinstance(found, DockerHubOut)
     assert f"HTTP {status}" in found.detail
     assert "refused" not in found.detail
     cleared(there.look(login=login))
@@ -84,7 +84,7 @@ def test_what_the_registry_does_not_answer_to_a_head_is_an_outage(
 
     found = there.look(login=login)
 
-    assert isinstance(found, Out)
+    assert isinstance(found, DockerHubOut)
     assert found.detail == (
         f"the registry responded HTTP {status}; a proxy or a firewall may have responded instead"
     )

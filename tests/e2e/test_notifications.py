@@ -21,11 +21,11 @@ from receiver.backoff import WaitState
 from receiver.config.settings import LiveSettings, Settings
 from receiver.dockerhub.webhook import Push
 from receiver.images import ImageReference
-from receiver.ledger.claims import MOST_CRASHES, Claimed, claim, reclaim_expired
+from receiver.ledger.claims import MAX_CRASHES, Claimed, claim, reclaim_expired
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import MOST_QUIETS, OutboxEntry, enqueue, lease_due
+from receiver.ledger.outbox import MAX_QUIET_PERIODS, OutboxEntry, enqueue, lease_due
 from receiver.ledger.results import Result
 from receiver.notifications import apprise as notify
 from receiver.notifications.destinations import (
@@ -233,7 +233,7 @@ def test_a_registration_parked_after_crashes_is_notified(ledger: Ledger) -> None
     async def scenario() -> list[str]:
         ruling = Decision(Verdict.ACCEPTED, matches=(match,))
         await ledger.write(lambda tx: record(tx, delivery, ruling))
-        for _ in range(MOST_CRASHES):
+        for _ in range(MAX_CRASHES):
             await ledger.write(
                 lambda tx: claim(tx, owner="w", most=1) or claim(tx, owner="w", most=1, alone=True)
             )
@@ -422,7 +422,7 @@ def test_repeated_events_are_held_until_they_stop_but_not_forever(ledger: Ledger
         counts.append(await due(0))
         counts.append(await due(quiet))
         await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.PARKED, "three"))
-        await due(quiet * MOST_QUIETS)
+        await due(quiet * MAX_QUIET_PERIODS)
         await ledger.write(lambda tx: enqueue(tx, notices, NotificationEvent.PARKED, "four"))
         counts.append(await due(0))
         return counts

@@ -247,7 +247,7 @@ def hurried(
     monkeypatch.setattr(retry, "IMAGE_WAITS", (50,))
     monkeypatch.setattr(retry, "SECOND", 50)
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 50)
-    monkeypatch.setattr(preflight, "LONGEST_HOLD", 3_000)
+    monkeypatch.setattr(preflight, "MAX_HOLD", 3_000)
     monkeypatch.setattr(preflight, "UNREACHED_HOLD", 200)
     config = f'{LOOKING}\n[catch_up]\nevery = "off"\n'
     with receiver_here(tmp_path, edgegap, config=config, environment=environment) as one:

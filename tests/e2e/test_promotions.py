@@ -508,7 +508,7 @@ def test_a_push_of_the_same_tag_does_not_change_which_image_was_promoted(
     on_overwrite: str,
 ) -> None:
     """The push joined the move that waited, and players got an image that nobody was shown."""
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 600_000)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 600_000)
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 600_000)
     config = f'on_overwrite = "{on_overwrite}"\nchannels = ["staging", "live"]'
     reloaded(here, CONFIG.replace('channels = ["staging"]', config))

@@ -16,7 +16,7 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.crash.asking import asked, ledger_of
 from tests.e2e.test_retention import KEEPING, MOMENTS, make, versions, whys
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, PATIENCE_SECONDS, ReceiverProcess, until
+from tests.support.receiver_process import APP, TIMEOUT_SECONDS, ReceiverProcess, until
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class HeldUp:
 
     def arrived(self) -> None:
         """Wait until the receiver is there."""
-        assert self._arrived.wait(PATIENCE_SECONDS)
+        assert self._arrived.wait(TIMEOUT_SECONDS)
 
     def release(self) -> None:
         """Answer it."""

@@ -94,7 +94,7 @@ def look(registry: str, repository: str, tag: str) -> Findings:
             there = Registry(http, registry, f"{registry}/no-login-server")
             preflight = Preflight(there, Hub(http, registry))
             rule = Rule(repository=repository, app="my-game", name="a rule")
-            return await preflight.look(ImageReference(repository, tag), rule)
+            return await preflight.check(ImageReference(repository, tag), rule)
 
     return asyncio.run(ask())
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from receiver.config.dotenv import dotenv_line
-from receiver.config.settings import NAMES, Settings, after_reload, marks_of
+from receiver.config.settings import NAMES, Settings, after_reload, setting_hashes
 from receiver.edgegap.client import RateLimiter
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -417,7 +417,7 @@ def test_the_settings_in_force_after_a_reload_are_the_read_ones_but_for_what_is_
 def test_each_setting_has_the_name_by_which_it_is_written() -> None:
     """`doctor` and the log name by it what is not in force."""
     assert {field.name for field in fields(Settings)} - set(NAMES) == {"warnings"}
-    assert set(marks_of(Settings())) == set(NAMES.values())
+    assert set(setting_hashes(Settings())) == set(NAMES.values())
 
 
 def test_a_mark_changes_with_its_setting_alone_and_says_nothing_without_the_key() -> None:
@@ -425,10 +425,12 @@ def test_a_mark_changes_with_its_setting_alone_and_says_nothing_without_the_key(
     one, other = Settings(secret_keys=key), Settings(secret_keys=key, port=1)
     another_key = Settings(secret_keys=(Secret("another-secret-key"),))
 
-    differ = {name for name, mark in marks_of(one).items() if marks_of(other)[name] != mark}
+    differ = {
+        name for name, mark in setting_hashes(one).items() if setting_hashes(other)[name] != mark
+    }
 
     assert differ == {"PORT"}
-    assert not set(marks_of(one).values()) & set(marks_of(another_key).values())
+    assert not set(setting_hashes(one).values()) & set(setting_hashes(another_key).values())
 
 
 def test_a_changed_pace_takes_over_with_what_was_called_so_far() -> None:

@@ -76,7 +76,7 @@ def its_first_turn_is_over(receiver: ReceiverHere) -> None:
     until(lambda: not receiver.service.catch_up._asked)
 
     async def nobody_is_at_it() -> bool:
-        async with receiver.ledger.alone("catch-up") as free:
+        async with receiver.ledger.try_lock("catch-up") as free:
             return free
 
     until(lambda: receiver.inside(nobody_is_at_it))
@@ -148,7 +148,7 @@ def test_what_another_had_begun_and_did_not_end_is_looked_at_soon(
 ) -> None:
     monkeypatch.setattr(catch_up, "ANOTHERS_TURN_SECONDS", 0.1)
     with begin(RULE + BY_HAND) as at_it:
-        turn = at_it.service.ledger.alone("catch-up")
+        turn = at_it.service.ledger.try_lock("catch-up")
         assert at_it.inside(turn.__aenter__)
         with begin() as other:
             until(lambda: not other.service.catch_up._asked)

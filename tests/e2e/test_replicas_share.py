@@ -206,27 +206,27 @@ def test_a_pause_at_one_holds_back_all(
     assert {version for _, version in sandbox.versions} == {"1.0", "1.1", "1.2"}
 
 
-class Asked:
-    """Notes who asked to do a thing alone, and who was let."""
+class Locks:
+    """Notes who asked for a lock, and who got it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.let: dict[str, list[bool]] = {}
-        really = Ledger.alone
+        really = Ledger.try_lock
         answer = self.let
 
         @asynccontextmanager
-        async def alone(ledger: Ledger, name: str) -> AsyncIterator[bool]:
+        async def try_lock(ledger: Ledger, name: str) -> AsyncIterator[bool]:
             async with really(ledger, name) as mine:
                 answer.setdefault(name, []).append(mine)
                 yield mine
 
-        monkeypatch.setattr(Ledger, "alone", alone)
+        monkeypatch.setattr(Ledger, "try_lock", try_lock)
 
 
 def test_catch_up_and_purge_run_on_one_at_a_time(
     tmp_path: Path, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = Asked(monkeypatch)
+    asked = Locks(monkeypatch)
     over: list[bool] = []
     began: list[str] = []
 
@@ -254,13 +254,13 @@ def test_retention_waits_for_the_replica_that_is_at_it(
     tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It left it to the other, which had looked before: one version too many stayed."""
-    asked = Asked(monkeypatch)
+    asked = Locks(monkeypatch)
     kept = RULE.replace("preflight = false", "preflight = false\nkeep = 1")
     busy = Ledger(postgres_url)
     with serving(sandbox.app) as url, _replica(tmp_path, 0, url, postgres_url, kept) as receiver:
 
         async def beside() -> None:
-            async with busy.alone("retention") as mine:
+            async with busy.try_lock("retention") as mine:
                 assert mine
                 for tag in ("1.0", "2.0", "3.0"):
                     delivery = await asyncio.to_thread(receiver.push, tag)
@@ -355,7 +355,7 @@ def test_a_replica_whose_hands_are_full_is_seen(
 def test_pruning_waits_for_its_turn_too(
     tmp_path: Path, sandbox: EdgegapSandbox, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.pipeline.prune.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("receiver.pipeline.prune.TIMEOUT_SECONDS", 0.3)
     busy = Ledger(postgres_url)
     config = RULE.replace("preflight", "keep = 1\npreflight")
     with (
@@ -373,7 +373,7 @@ def test_pruning_waits_for_its_turn_too(
             )
 
         async def beside() -> httpx.Response:
-            async with busy.alone("retention") as mine:
+            async with busy.try_lock("retention") as mine:
                 assert mine
                 return await asyncio.to_thread(prune)
 

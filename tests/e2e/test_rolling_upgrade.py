@@ -23,7 +23,7 @@ from receiver.sandbox.serving import serving
 from tests.support.ledger_work import pushed
 from tests.support.postgres import plain, rows
 from tests.support.receiver_here import receiver_here
-from tests.support.receiver_process import APP, PATIENCE_SECONDS, ReceiverProcess, until
+from tests.support.receiver_process import APP, TIMEOUT_SECONDS, ReceiverProcess, until
 from tests.support.storm import Senders, SentPushes
 
 NEWER = "9000"
@@ -114,7 +114,7 @@ def troubles(replicas: Begun) -> list[str]:
     logs = [one.log.read_text("utf-8") for one in replicas if one.log.exists()]
     lines = [line for log in logs for line in log.splitlines()]
     events = [json.loads(line) for line in lines if line.startswith("{")]
-    bad = ("ledger_unavailable", "_fault", "lease_voided", "lease_lost")
+    bad = ("ledger_unavailable", "_fault", "lease_expired", "lease_lost")
     return [str(event) for event in events if str(event["event"]).endswith(bad)]
 
 
@@ -189,7 +189,7 @@ def test_what_a_replica_claims_while_it_is_stopped_does_not_wait_for_its_lease(
         stopping = asyncio.run_coroutine_threadsafe(worker.stop(5), here._loop)
         here.inside(lambda: asyncio.sleep(0))  # it has begun to stop by now
         holding.rollback()
-        stopping.result(PATIENCE_SECONDS)
+        stopping.result(TIMEOUT_SECONDS)
 
     assert rows(postgres_url, "SELECT state FROM registrations") == [("done",)]
     assert sandbox.posts_that_created(APP, "1.0") == 1

@@ -184,7 +184,7 @@ def test_a_version_without_its_ports_is_not_green_until_it_has_them(
     again = replayed(here, ended)
 
     for one in (ended, again):
-        assert (one["state"], one["reason"]) == ("parked", "stored_otherwise")
+        assert (one["state"], one["reason"]) == ("parked", "stored_differently")
         assert 'asked for the ports 7777/UDP "gameport", Edgegap holds no port' in one["sentence"]
     edgegap.quirks.stores = {}
     assert pushed(here, "ports", "1.1")["outcome"] == "created"  # not copied from 1.0
@@ -203,7 +203,7 @@ def test_a_version_is_compared_whatever_the_post_answered(
 
     ended = pushed(here, "answered")
 
-    assert ended["reason"] == "stored_otherwise"
+    assert ended["reason"] == "stored_differently"
     assert "asked for req_memory 1024, Edgegap holds 512" in ended["sentence"]
     assert "Edgegap does not hold the variables A" in ended["sentence"]
 
@@ -214,7 +214,7 @@ def test_a_renamed_variable_is_a_difference(here: ReceiverHere, edgegap: Edgegap
 
     ended = pushed(here, "keys")
 
-    assert ended["reason"] == "stored_otherwise"
+    assert ended["reason"] == "stored_differently"
     assert "the variables GAME-MODE; it holds GAME_MODE" in ended["sentence"]
 
 

@@ -42,7 +42,7 @@ def test_a_call_that_hangs_and_a_sender_that_dawdles_keep_nobody_up(
 
         dawdler.settimeout(5)
         assert dawdler.recv(4096).startswith(b"HTTP/1.1 408 ")  # never 202: it was not whole
-    assert "registrations_handed_back" in events(receiver)
+    assert "registrations_released" in events(receiver)
     assert "Traceback" not in receiver.log.read_text("utf-8")
 
     receiver.start()
@@ -51,7 +51,7 @@ def test_a_call_that_hangs_and_a_sender_that_dawdles_keep_nobody_up(
     assert ended["outcome"] == "created"
     assert created_once(sandbox, "1.0.0")
     assert sum(call.method == "POST" for call in sandbox.calls) == 1
-    assert "lease_voided" not in events(receiver)  # handed back, not found dead
+    assert "lease_expired" not in events(receiver)  # handed back, not found dead
 
 
 def test_what_can_be_finished_is_finished_before_the_end(
@@ -65,7 +65,7 @@ def test_what_can_be_finished_is_finished_before_the_end(
 
     assert created_once(sandbox, "1.0.0")
     assert "registration_done" in events(receiver)
-    assert "registrations_handed_back" not in events(receiver)
+    assert "registrations_released" not in events(receiver)
 
 
 def test_nothing_more_is_accepted_once_it_is_ending(

@@ -9,7 +9,7 @@ import pytest
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from receiver.timestamps import read_iso
-from receiver.web.bodies import MOST_MISSED
+from receiver.web.bodies import MAX_MISSED
 from tests.support.dockerhub import deliveries
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, REPOSITORY, RULE
@@ -72,7 +72,7 @@ def test_each_wants_a_token_and_a_body_that_fits(here: ReceiverHere, path: str) 
         ("catch-up", {"missed": [MISSED | {"digest": "md5:0"}]}, 400, "well-formed"),
         ("catch-up", {"missed": [MISSED | {"pushed_at": "soon"}]}, 400, "ISO 8601"),
         ("catch-up", {"missed": [MISSED | {"pushed_at": 10**12}]}, 400, "pushed_at"),
-        ("catch-up", {"missed": [MISSED] * (MOST_MISSED + 1)}, 400, "at most 500"),
+        ("catch-up", {"missed": [MISSED] * (MAX_MISSED + 1)}, 400, "at most 500"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_sentence(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from receiver import backoff
-from receiver.backoff import LONGEST_CALL
+from receiver.backoff import MAX_CALL
 from receiver.images import ImageReference
 from receiver.ledger.approvals import approve
 from receiver.ledger.transaction import Tx
@@ -25,8 +25,8 @@ from tests.support.metrics import scrape
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (
     APP,
-    PATIENCE_SECONDS,
     RULE,
+    TIMEOUT_SECONDS,
     TRIAL,
     ReceiverProcess,
     until,
@@ -56,7 +56,7 @@ def by_kind(receiver: ReceiverProcess, delivery: str) -> dict[str, dict[str, Any
 
 
 def ended(
-    receiver: ReceiverProcess, delivery: str, *kinds: str, seconds: float = PATIENCE_SECONDS
+    receiver: ReceiverProcess, delivery: str, *kinds: str, seconds: float = TIMEOUT_SECONDS
 ) -> dict[str, dict[str, Any]]:
     """Wait until these are there and everything is done or parked."""
 
@@ -118,7 +118,7 @@ def test_a_version_with_another_image_is_not_tried(
     here: ReceiverHere, sandbox: EdgegapSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another hand gave it the image of 1.0 while its trial waited for a server."""
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 60)
     sandbox.deployments.quirks = DeploymentQuirks(limit=0)
     delivery = here.push("1.1")
     until(lambda: by_kind(here, delivery).get("trial", {}).get("reason") == "no_capacity")
@@ -316,7 +316,7 @@ def test_no_kill_leaves_a_deployment_running(
             time.sleep(rng.uniform(0.0, 1.2))  # a kill at any step
             receiver.kill()
             receiver.start()
-        outlast = LONGEST_CALL / 1000 + PATIENCE_SECONDS  # killed between the record and the POST
+        outlast = MAX_CALL / 1000 + TIMEOUT_SECONDS  # killed between the record and the POST
         found = ended(receiver, delivery, "trial", "channel", seconds=outlast)
     finally:
         receiver.stop()

@@ -205,7 +205,7 @@ def test_a_replica_with_the_rules_of_before_does_not_end_the_trials_of_the_other
 def test_a_version_is_not_tried_once_its_rule_has_no_table_any_more(
     edgegap: str, sandbox: EdgegapSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 60)
     sandbox.misbehave(Fault("status", method="POST", status=503, times=None))
     with receiver_here(tmp_path, edgegap, config=RULES + TRIAL + NO_CATCH_UP) as here:
         delivery = here.push("1.0")

@@ -98,7 +98,7 @@ def test_a_tag_that_is_overwritten_before_its_trial_is_tried_once_a_person_repla
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No webhook comes for the second image, which is the one that would run."""
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 60)
     sandbox.deployments.quirks = DeploymentQuirks(limit=0)
     with start(config=CONFIG + NEEDS) as here:
         here.environment["PORT"] = here.url.rpartition(":")[2]
@@ -253,9 +253,9 @@ def test_a_person_approves_a_digest_also_if_the_version_was_made_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The approval counted for whatever image the tag had when the channel was moved."""
-    monkeypatch.setattr(preflight, "LONGEST_HOLD", 100)
+    monkeypatch.setattr(preflight, "MAX_HOLD", 100)
     monkeypatch.setattr(backoff, "FIRST_BACKOFF", 20)
-    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 60)
+    monkeypatch.setattr(backoff, "MAX_BACKOFF", 60)
     config = RULE.replace("preflight = false", MOVING) + NEEDS.replace("trial", "approval")
     with start(config=config + NO_CATCH_UP) as here:
         digest = hub.push_image(REPOSITORY, "1.0")

@@ -122,7 +122,7 @@ def test_a_trial_is_waited_for_too(
     status: int,
     modes: set[str],
 ) -> None:
-    for wait in ("SHORTEST_LOOK", "FIRST_LOOK", "LONGEST_LOOK"):
+    for wait in ("MIN_LOOK", "FIRST_LOOK", "MAX_LOOK"):
         monkeypatch.setattr(trial, wait, 50)
     sandbox = EdgegapSandbox()
     sandbox.deployments.set_lifecycle(stop_takes=0.0, **lifecycle)
@@ -300,7 +300,7 @@ def test_too_many_that_wait_are_asked_to_come_again(
     later: Callable[..., "Future[httpx.Response]"],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(waiting, "MOST_WAITING", 1)
+    monkeypatch.setattr(waiting, "MAX_WAITING", 1)
     first = later(one, image=f"{REPOSITORY}:1.0.0", wait=LONG)
     until(lambda: one.service.waiting.count == 1)
 

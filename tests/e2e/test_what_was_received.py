@@ -13,9 +13,9 @@ from receiver.ledger.transaction import Tx
 from receiver.logs import masking
 from receiver.pipeline.intake import (
     KEPT,
-    LONGEST_ADDRESS,
-    LONGEST_AGENT,
-    LONGEST_HEADERS,
+    MAX_ADDRESS,
+    MAX_AGENT,
+    MAX_HEADERS,
     SHOWN,
 )
 from receiver.sandbox.edgegap import EdgegapSandbox
@@ -120,8 +120,8 @@ def test_long_bodies_agents_and_addresses_are_cut(receiver: ReceiverHere) -> Non
     _, found = sent(receiver, b"x" * 5000, **headers)
 
     assert found["body_start"] == "x" * SHOWN + "…"
-    assert found["user_agent"] == "a" * LONGEST_AGENT
-    assert len(found["address"]) <= LONGEST_ADDRESS
+    assert found["user_agent"] == "a" * MAX_AGENT
+    assert len(found["address"]) <= MAX_ADDRESS
 
 
 def test_the_page_shows_it_escaped(receiver: ReceiverHere) -> None:
@@ -174,7 +174,7 @@ def test_of_a_long_body_and_of_its_headers_the_beginning_is_kept(keeping: Receiv
     _, found = sent(keeping, b"x" * 50_000, **{f"X-{n:050}": "1" for n in range(60)})
 
     assert found["body"] == "x" * KEPT
-    assert len(found["headers"]) == LONGEST_HEADERS
+    assert len(found["headers"]) == MAX_HEADERS
 
 
 def test_a_secret_that_the_cut_would_divide_is_masked(keeping: ReceiverHere) -> None:

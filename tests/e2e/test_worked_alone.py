@@ -7,7 +7,7 @@ import pytest
 from receiver.config.settings import Settings
 from receiver.ledger.claims import (
     CRASHES_TO_ALONE,
-    MOST_CRASHES,
+    MAX_CRASHES,
     claim,
     reclaim_expired,
     waits_alone,
@@ -15,7 +15,7 @@ from receiver.ledger.claims import (
 from receiver.ledger.gates import pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.queries import delivery_detail
-from receiver.pipeline.worker import Turn, claim_due
+from receiver.pipeline.worker import ClaimResult, claim_due
 from receiver.sandbox.edgegap import EdgegapSandbox
 from tests.support.ledger_work import OWNER, done, one_claim, pushed, settled, write
 from tests.support.receiver_here import ReceiverHere, receiver_here
@@ -31,7 +31,7 @@ def crashed(ledger: Ledger, *tags: str, times: int = CRASHES_TO_ALONE) -> None:
         write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
 
 
-def turn(ledger: Ledger, *in_progress: str, free: int = 4) -> Turn:
+def turn(ledger: Ledger, *in_progress: str, free: int = 4) -> ClaimResult:
     settings = Settings(concurrency=4)
     return write(
         ledger,
@@ -41,7 +41,7 @@ def turn(ledger: Ledger, *in_progress: str, free: int = 4) -> Turn:
     )
 
 
-def tags(found: Turn) -> list[str]:
+def tags(found: ClaimResult) -> list[str]:
     return [one.image.tag for one in found.claimed]
 
 
@@ -90,7 +90,7 @@ def test_a_sixth_crash_parks_it(ledger: Ledger) -> None:
     found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
     assert found.registrations[0].reason == "crashes_the_worker"
-    assert found.registrations[0].tries == MOST_CRASHES
+    assert found.registrations[0].tries == MAX_CRASHES
 
 
 def test_one_that_is_paused_holds_up_no_other(ledger: Ledger) -> None:

@@ -22,7 +22,7 @@ ODD_NUMBERS = (0, -1, 2**31, 2**63, 2**64, 10**400, 1e308, -0.0, 1_700_000_000, 
 ODD_LITERALS = ("NaN", "Infinity", "-Infinity", "1e999", "-", "01", "1" * 5000, "nul", "tru")
 KEYS = ("push_data", "repository", "tag", "pushed_at", "pusher", "media_type", "images")
 NAMES = ("repo_name", "namespace", "name", "owner", "callback_url", "full_description")
-LARGEST_TEXT = 1_200_000
+MAX_TEXT = 1_200_000
 
 
 def made_up(chance: random.Random) -> bytes:
@@ -103,7 +103,7 @@ def _long(chance: random.Random) -> bytes:
     """Around the limit of 1 MiB; seldom, for it is slow."""
     if chance.random() < 0.97:
         return _nearly(chance)
-    text = chance.choice(string.printable) * chance.randrange(1_000_000, LARGEST_TEXT)
+    text = chance.choice(string.printable) * chance.randrange(1_000_000, MAX_TEXT)
     body = webhook_body("1.0")
     body["repository"]["full_description"] = text
     return _dumped(body)

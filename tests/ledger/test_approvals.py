@@ -16,7 +16,7 @@ from receiver.ledger.approvals import (
     waiting_moves,
 )
 from receiver.ledger.claims import Claimed, claim, next_due
-from receiver.ledger.deliveries import NewDelivery, learn, record
+from receiver.ledger.deliveries import NewDelivery, record, set_digest
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.results import Result, settle
 from receiver.ledger.stats import count_held
@@ -100,12 +100,12 @@ def test_a_digest_that_is_learned_during_an_attempt_is_a_new_wait(ledger: Ledger
         ruling = Decision(Verdict.ACCEPTED, matches=(match,))
         recorded = await ledger.write(lambda tx: record(tx, delivery, ruling))
         (registration,) = recorded.registrations
-        await ledger.write(lambda tx: learn(tx, registration, "sha256:a", overwritten=False))
+        await ledger.write(lambda tx: set_digest(tx, registration, "sha256:a", overwritten=False))
         await waits(ledger, await claimed(ledger), digest="sha256:a")
         await ledger.write(lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
         one = await claimed(ledger)
         assert one.waited.reason is Reason.NEEDS_APPROVAL
-        await ledger.write(lambda tx: learn(tx, registration, "sha256:b", overwritten=True))
+        await ledger.write(lambda tx: set_digest(tx, registration, "sha256:b", overwritten=True))
         await waits(ledger, one, digest="sha256:a")
         assert await soon(ledger)
         return await claimed(ledger)

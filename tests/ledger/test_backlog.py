@@ -9,7 +9,7 @@ import pytest
 from receiver.ledger.claims import claim, next_due, waits_alone
 from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.parked import parked_beside
+from receiver.ledger.parked import parked_of_target_or_rule
 from receiver.ledger.purge import WINDOW, purge_deliveries, purge_requests
 from receiver.ledger.stats import has_targets, newest_version
 from receiver.ledger.targets import not_copied
@@ -77,7 +77,9 @@ def test_a_success_finds_at_once_what_it_closes_however_much_is_parked(tmp_path:
         ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
         ledger.open_to_write()
         write(ledger, partial(park, many=number))
-        look = partial(parked_beside, rule=f"{REPOSITORY} → {APP}", app=APP, version="2.0")
+        look = partial(
+            parked_of_target_or_rule, rule=f"{REPOSITORY} → {APP}", app=APP, version="2.0"
+        )
         found.append(steps(ledger, look))
         ledger.close()
 

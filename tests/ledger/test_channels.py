@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from receiver.backoff import LONGEST_CALL
+from receiver.backoff import MAX_CALL
 from receiver.edgegap.responses import Answer
 from receiver.ledger.channels import before, list_channels, moves_of, read_channel_state
 from receiver.ledger.claims import Claimed, claim
@@ -19,7 +19,7 @@ from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import CATCH_UP
 from receiver.reasons import Outcome, Reason, Verdict
-from receiver.rules.channel_order import ByHand, Channel, as_shown, why_not
+from receiver.rules.channel_order import Channel, ManualAction, why_not, with_image_at_edgegap
 from receiver.rules.rule import Decision, Match, Mode, Rule
 from receiver.upkeep.channels import ChannelNotMoved, promote, release, rollback_channel
 from tests.support.ledger_work import (
@@ -398,7 +398,7 @@ def test_a_channel_is_to_be_compared_after_a_patch_that_was_not_answered(
 
     assert noted is not None  # before it was sent: no kill loses it
     assert due is not None
-    assert noted <= due <= now + LONGEST_CALL
+    assert noted <= due <= now + MAX_CALL
     at_once = ledger.read_sync(lambda tx: to_compare(tx, [PLACE], None))
     later = ledger.read_sync(at(due, lambda tx: to_compare(tx, [PLACE], None)))
     assert (list(at_once), list(later)) == ([], [PLACE])
@@ -431,7 +431,7 @@ def test_a_move_that_edgegap_confirmed_and_does_not_show_is_compared(ledger: Led
     claimed = one_claim(ledger)
     patch(ledger, claimed)
 
-    settled(ledger, claimed, parked(Reason.STORED_OTHERWISE, calls=answer(200)))
+    settled(ledger, claimed, parked(Reason.STORED_DIFFERENTLY, calls=answer(200)))
 
     assert check(ledger) is not None
     assert tag_of(ledger) == "1.0"
@@ -445,7 +445,7 @@ def test_what_a_parked_move_was_confirmed_to_have_moved_is_what_the_channel_has(
     claimed = one_claim(ledger)
     patch(ledger, claimed)
 
-    settled(ledger, claimed, parked(Reason.STORED_OTHERWISE, calls=answer(200), moved=True))
+    settled(ledger, claimed, parked(Reason.STORED_DIFFERENTLY, calls=answer(200), moved=True))
 
     assert check(ledger) is None
     assert tag_of(ledger) == "1.1"
@@ -486,7 +486,7 @@ def test_an_image_that_edgegap_refused_is_not_ours_when_it_is_there(ledger: Ledg
 
     state = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE))
 
-    assert as_shown(Channel(APP, NAME), state, REPOSITORY, "1.1") is state
+    assert with_image_at_edgegap(Channel(APP, NAME), state, REPOSITORY, "1.1") is state
 
 
 def test_what_a_superseded_move_asked_for_is_ours_when_it_comes_late(ledger: Ledger) -> None:
@@ -500,7 +500,7 @@ def test_what_a_superseded_move_asked_for_is_ours_when_it_comes_late(ledger: Led
 
     channel_state = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE))
 
-    assert as_shown(Channel(APP, NAME), channel_state, REPOSITORY, "1.1").tag == "1.1"
+    assert with_image_at_edgegap(Channel(APP, NAME), channel_state, REPOSITORY, "1.1").tag == "1.1"
 
 
 def test_a_lost_lease_has_its_channel_compared_only_if_it_sent_a_patch(ledger: Ledger) -> None:
@@ -536,6 +536,6 @@ def test_a_person_is_asked_for_by_name(ledger: Ledger) -> None:
 
     channel_state = ledger.read_sync(lambda tx: read_channel_state(tx, *PLACE))
     assert (channel_state.action, channel_state.hold and channel_state.hold.tag) == (
-        ByHand.ROLLBACK,
+        ManualAction.ROLLBACK,
         "1.0",
     )

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.backoff import LONGEST_CALL, WaitState
+from receiver.backoff import MAX_CALL, WaitState
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.claims import Claimed, claim
-from receiver.ledger.clock import SEEN_EVERY_MS, SMALLEST_STEP_MS, Reading, keep_time
+from receiver.ledger.clock import MIN_STEP_MS, SEEN_EVERY_MS, Reading, keep_time
 from receiver.ledger.comparisons import expect_answer
 from receiver.ledger.cursors import begin_cursors, move_cursor, read_cursors
 from receiver.ledger.deliveries import (
-    MOST_AHEAD_MS,
+    MAX_AHEAD_MS,
     NewDelivery,
     open_following,
     push_time_without_clock,
@@ -37,7 +37,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 NOW = 1_790_000_000_000  # by the clock before it is set
 LATER = 3_000  # ms between the two readings
-STEPS = pytest.mark.parametrize("step", [-6 * HOUR, -SMALLEST_STEP_MS, 6 * HOUR])
+STEPS = pytest.mark.parametrize("step", [-6 * HOUR, -MIN_STEP_MS, 6 * HOUR])
 PLACE = Notice("a place", Secret("json://127.0.0.1:9"))
 
 
@@ -102,10 +102,10 @@ def test_a_channel_is_compared_as_soon_as_it_would_have_been(ledger: Ledger, ste
 
     kept(ledger, last, reading)
 
-    assert columns(ledger, "channels", "check_at") == (NOW + LONGEST_CALL + step,)
+    assert columns(ledger, "channels", "check_at") == (NOW + MAX_CALL + step,)
     write(ledger, at(reading.now - 1000, lambda tx: expect_answer(tx, APP, "dev", "a call")))
     kept(ledger, last, reading)
-    by_the_new = reading.now - 1000 + LONGEST_CALL
+    by_the_new = reading.now - 1000 + MAX_CALL
     assert by_the_new in ledger.read_sync(
         lambda tx: tx.run("SELECT check_at FROM channels").scalars().all()
     )
@@ -123,7 +123,7 @@ def test_what_was_written_by_the_new_clock_already_is_left(ledger: Ledger) -> No
     assert columns(ledger, "gates", "until") == (reading.now - 1000 + MINUTE,)
 
 
-@pytest.mark.parametrize("step", [0, 1 - SMALLEST_STEP_MS, SMALLEST_STEP_MS - 1])
+@pytest.mark.parametrize("step", [0, 1 - MIN_STEP_MS, MIN_STEP_MS - 1])
 def test_a_clock_that_is_slewed_is_left_alone(ledger: Ledger, step: int) -> None:
     waiting(ledger, NOW + MINUTE, WaitState())
 
@@ -312,7 +312,7 @@ def test_a_push_later_than_the_latest_by_docker_hub_is_later(
     now: int, latest: int, after: int
 ) -> None:
     reported = latest + after
-    if reported > now + MOST_AHEAD_MS:
+    if reported > now + MAX_AHEAD_MS:
         assert push_time_without_clock(reported, now, latest) > latest
 
 

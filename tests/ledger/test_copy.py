@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from receiver.edgegap.responses import Answer
 from receiver.errors import LedgerError
-from receiver.ledger.copy import BITE, COPIED, copy_ledger
+from receiver.ledger.copy import BATCH_ROWS, COPIED, copy_ledger
 from receiver.ledger.cursors import begin_cursors
 from receiver.ledger.deletions import note_deletion
 from receiver.ledger.gates import ALL, close_token_gate, pause
@@ -38,7 +38,7 @@ from tests.support.receiver_process import ReceiverProcess, until
 
 def _everything(tx: Tx) -> None:
     """Write something into each table; more than a bite of deliveries."""
-    for number in range(BITE + 100):
+    for number in range(BATCH_ROWS + 100):
         pushed(tx, f"1.{number}")
     team = Notice(name="team", url=Secret("json://nowhere"))
     enqueue(tx, [team], NotificationEvent.CREATED, "made: ünïcode")
@@ -148,7 +148,7 @@ def test_every_row_of_every_table_is_copied_as_it_is(
     assert copied == sum(len(table) for table in there.values())
     assert sum(rows for _, rows in moved) == copied * (1 + back)
     assert {of for of, _ in moved} == {copied}
-    assert max(rows for _, rows in moved) <= BITE
+    assert max(rows for _, rows in moved) <= BATCH_ROWS
 
 
 def test_nothing_is_copied_over_what_is_there(

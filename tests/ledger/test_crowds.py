@@ -200,7 +200,7 @@ def test_a_write_while_the_ledger_closes_is_refused(either: URL) -> None:
 def test_what_is_written_no_longer_waits_for_the_disk(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "MOST_PENDING", 2 * CROWD)
+    monkeypatch.setattr(writer, "MAX_PENDING", 2 * CROWD)
 
     async def in_turn() -> None:
         for many in (1, CROWD, CROWD + 1, 2 * CROWD, 3, 2 * CROWD):

@@ -10,7 +10,7 @@ from receiver.ledger.outbox import enqueue, lease_due
 from receiver.ledger.results import Result, record_request
 from receiver.ledger.transaction import Tx
 from receiver.notifications.destinations import Notice, NotificationEvent
-from receiver.pipeline.worker import Turn, claim_due
+from receiver.pipeline.worker import ClaimResult, claim_due
 from receiver.reasons import Reason
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
@@ -95,7 +95,7 @@ def test_the_next_is_due_when_a_push_or_a_trial_is(ledger: Ledger) -> None:
 def test_only_what_changes_something_counts_as_a_commit_of_a_page(ledger: Ledger) -> None:
     """Each turn of an idle worker had every open tab rendered again."""
 
-    def turn(tx: Tx) -> Turn:
+    def turn(tx: Tx) -> ClaimResult:
         return claim_due(tx, Settings(), owner=OWNER, in_progress=(), free=5, shared=ledger.shared)
 
     write(ledger, turn)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from receiver.ledger import ids
-from receiver.ledger.cursors import begin_cursors, count_unheard
+from receiver.ledger.cursors import begin_cursors, count_unreported
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.links import (
     Counts,
@@ -107,7 +107,7 @@ def test_a_refused_link_of_the_future_is_resolved_by_a_push(corrected: Ledger) -
 def test_a_webhook_of_the_future_does_not_hide_that_none_arrives(corrected: Ledger) -> None:
     def counted(minute: int) -> bool:
         then = NOW + minute * MINUTE
-        return write(corrected, at(then, lambda tx: count_unheard(tx, REPOSITORY, 1)))
+        return write(corrected, at(then, lambda tx: count_unreported(tx, REPOSITORY, 1)))
 
     assert [counted(1), counted(2)] == [False, True]
 
@@ -131,6 +131,6 @@ def test_history_is_purged_by_its_own_time_though_its_ids_are_ahead(corrected: L
 def test_what_is_no_id_moves_no_id(identity: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "_last", 7)
 
-    ids.go_on_after([identity])
+    ids.continue_after([identity])
 
     assert ids._last == 7

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from receiver.errors import LedgerError
 from receiver.ledger.files import LogNote, lock_of, wal_path
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.write_ahead_log import Frames, Harm, judge
+from receiver.ledger.write_ahead_log import Frames, LogDamage, judge
 from tests.support.disk import put
 from tests.support.ledger_work import write
 
@@ -30,22 +30,26 @@ def frames(count: int, salt: int = SALT) -> Frames:
 @pytest.mark.parametrize(
     ("found", "in_file", "harm"),
     [
-        (frames(20), False, Harm()),
-        (frames(25), False, Harm()),
-        (frames(3, SALT + (1 << 32)), False, Harm()),  # begun again; the note is of before a crash
-        (frames(12), False, Harm(lost=True)),
-        (frames(4), False, Harm(lost=True, stale=True)),  # the file has newer pages
-        (frames(12), True, Harm(stale=True)),
-        (frames(0), False, Harm(lost=True)),
-        (frames(0), True, Harm()),  # another program closed it, which empties it into the file
-        (frames(30, SALT - (1 << 32)), True, Harm(stale=True)),
-        (frames(30, SALT - (1 << 32)), False, Harm(lost=True, stale=True)),
-        (frames(30, SALT ^ (1 << 62)), False, Harm(lost=True, stale=True)),
-        (frames(30, SALT ^ (1 << 62)), True, Harm()),  # what another program wrote since
+        (frames(20), False, LogDamage()),
+        (frames(25), False, LogDamage()),
+        (
+            frames(3, SALT + (1 << 32)),
+            False,
+            LogDamage(),
+        ),  # begun again; the note is of before a crash
+        (frames(12), False, LogDamage(lost=True)),
+        (frames(4), False, LogDamage(lost=True, stale=True)),  # the file has newer pages
+        (frames(12), True, LogDamage(stale=True)),
+        (frames(0), False, LogDamage(lost=True)),
+        (frames(0), True, LogDamage()),  # another program closed it, which empties it into the file
+        (frames(30, SALT - (1 << 32)), True, LogDamage(stale=True)),
+        (frames(30, SALT - (1 << 32)), False, LogDamage(lost=True, stale=True)),
+        (frames(30, SALT ^ (1 << 62)), False, LogDamage(lost=True, stale=True)),
+        (frames(30, SALT ^ (1 << 62)), True, LogDamage()),  # what another program wrote since
     ],
 )
 def test_what_happened_to_a_log_follows_from_the_note(
-    found: Frames, in_file: bool, harm: Harm
+    found: Frames, in_file: bool, harm: LogDamage
 ) -> None:
     assert judge(NOTED, found, in_file=in_file) == harm
 

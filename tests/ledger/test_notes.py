@@ -7,7 +7,7 @@ from receiver.ledger import gates
 from receiver.ledger.claims import claim
 from receiver.ledger.cursors import (
     begin_cursors,
-    count_unheard,
+    count_unreported,
     failing,
     is_known,
     move_cursor,
@@ -17,7 +17,7 @@ from receiver.ledger.cursors import (
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import ALL, pause, paused, resume
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.outbox import enqueue, forget, lease_due, put_off
+from receiver.ledger.outbox import enqueue, forget, lease_due, reschedule
 from receiver.notifications.destinations import EVERYTHING, Notice, NotificationEvent
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import Decision
@@ -122,8 +122,12 @@ def test_a_cursor_remembers_its_last_success_whatever_fails_afterwards(ledger: L
     write(ledger, at(3 * DAY, lambda tx: note_problem(tx, "studio/lobby", "HTTP 401")))
     (failed,) = ledger.read_sync(read_cursors)
 
-    assert (begun.succeeded_at, begun.good_until) == (None, DAY)
-    assert (failed.succeeded_at, failed.good_until, failed.ran_at) == (2 * DAY, 2 * DAY, 3 * DAY)
+    assert (begun.succeeded_at, begun.last_success_at) == (None, DAY)
+    assert (failed.succeeded_at, failed.last_success_at, failed.ran_at) == (
+        2 * DAY,
+        2 * DAY,
+        3 * DAY,
+    )
     found = failing([failed], {"studio/lobby"})
     assert found is not None
     assert found.since == 2 * DAY
@@ -137,7 +141,7 @@ def test_two_pushes_in_a_row_without_a_webhook_are_news_until_one_arrives(ledger
 
     def counted(minutes: int, pushes: int = 1) -> bool:
         moment = start + minutes * MINUTE
-        return write(ledger, at(moment, lambda tx: count_unheard(tx, repository, pushes)))
+        return write(ledger, at(moment, lambda tx: count_unreported(tx, repository, pushes)))
 
     def webhook(minutes: int, verdict: Verdict = Verdict.IGNORED) -> None:
         answer = NewDelivery(source="webhook", repository=repository)
@@ -201,7 +205,7 @@ def test_notices_are_taken_by_one_and_come_again_when_put_off(ledger: Ledger) ->
     assert (taken.text, taken.event, taken.tries) == ("made", NotificationEvent.CREATED, 0)
     assert write(ledger, lease_due) == []
 
-    write(ledger, lambda tx: put_off(tx, [taken.id], tx.now, tries=3))
+    write(ledger, lambda tx: reschedule(tx, [taken.id], tx.now, tries=3))
     (again,) = write(ledger, lease_due)
     assert (again.id, again.tries) == (taken.id, 3)
     write(ledger, lambda tx: forget(tx, [taken.id]))

@@ -9,7 +9,7 @@ from receiver.ledger.engine import read_database_url
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.transaction import Tx
 from receiver.pipeline import prune
-from receiver.pipeline.prune import Scope, read_outlook
+from receiver.pipeline.prune import Scope, read_prune_preview
 from receiver.rules.retention import Retention
 from receiver.rules.rule import Rule
 from receiver.rules.tag_patterns import Globs
@@ -44,7 +44,7 @@ def created(tx: Tx, many: int, first: int = 0, tag: str = "1.{}") -> int:
 
 
 def names(tx: Tx, settings: Settings, scope: Scope = SCOPE) -> tuple[list[str], bool]:
-    old = read_outlook(tx, settings, scope)
+    old = read_prune_preview(tx, settings, scope)
     return [one.target.version for one in old.planned], old.more
 
 
@@ -54,7 +54,7 @@ def test_it_costs_the_same_however_many_versions_there_are(tmp_path: Path) -> No
         ledger = Ledger(read_database_url(f"sqlite:///{tmp_path / f'{number}.db'}"))
         ledger.open_to_write()
         write(ledger, lambda tx, number=number: created(tx, number))  # type: ignore[misc]
-        found.append(steps(ledger, lambda tx: read_outlook(tx, KEEPS_TEN, SCOPE)))
+        found.append(steps(ledger, lambda tx: read_prune_preview(tx, KEEPS_TEN, SCOPE)))
         ledger.close()
 
     few, many = found
@@ -98,7 +98,7 @@ def test_it_reads_on_if_the_oldest_are_all_kept(ledger: Ledger) -> None:
 def test_it_reads_a_limited_part_and_says_that_it_was_not_all(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune, "MOST_EXAMINED", 128)
+    monkeypatch.setattr(prune, "MAX_EXAMINED", 128)
     some = Rule(REPOSITORY, APP, "some", tags=Globs(positive=("0.*",)), keep=10)
     write(ledger, lambda tx: created(tx, 500))
     write(ledger, lambda tx: created(tx, 20, 500, tag="0.{}") + created(tx, 500, 520))
@@ -110,12 +110,12 @@ def test_it_gives_no_reason_that_a_version_in_between_may_contradict(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`some` has its newest ten between the versions that are read."""
-    monkeypatch.setattr(prune, "MOST_EXAMINED", 128)
+    monkeypatch.setattr(prune, "MAX_EXAMINED", 128)
     some = Rule(REPOSITORY, APP, "some", tags=Globs(positive=("0.*",)), keep=10)
     write(ledger, lambda tx: created(tx, 5, tag="0.{}") + created(tx, 495, 5))
     write(ledger, lambda tx: created(tx, 20, 500, tag="0.{}") + created(tx, 500, 520))
 
-    old = ledger.read_sync(lambda tx: read_outlook(tx, keeping(some), SCOPE))
+    old = ledger.read_sync(lambda tx: read_prune_preview(tx, keeping(some), SCOPE))
 
     assert "0.0" not in old.why
     assert old.why["1.1019"] is Retention.NO_KEEP

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from receiver.errors import LedgerError
 from receiver.ledger import files
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.mounts import BESIDE, forgotten_ledger, mounted_alone, unsafe_disk
+from receiver.ledger.mounts import BESIDE, ephemeral_disk_warning, mounted_alone, unsafe_disk
 from tests.conftest import StartReceiver
 from tests.deploy.test_ephemeral_disks import BARE, LEDGER, VOLUME, mounted
 from tests.support.commands import Commands
@@ -66,7 +66,7 @@ def test_a_volume_that_a_forgetful_host_mounts_by_network_is_warned_of() -> None
     """A volume that lasts ended the look: a pod's ledger on EFS was not warned of."""
     mounts = BARE + mounted("/var/lib/receiver", "nfs4")
 
-    assert forgotten_ledger({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, LEDGER, mounts) is None
+    assert ephemeral_disk_warning({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, LEDGER, mounts) is None
     assert unsafe_disk(LEDGER, mounts) is not None
 
 
@@ -90,11 +90,11 @@ def root(kind: str, source: str = "/", device: str = "/dev/sda1") -> str:
     ],
 )
 def test_a_ledger_in_a_containers_own_layer_is_warned_of(mounts: str) -> None:
-    warning = forgotten_ledger({}, LEDGER, mounts)
+    warning = ephemeral_disk_warning({}, LEDGER, mounts)
 
     assert warning is not None
     assert "mount a volume at /var/lib/receiver" in warning
-    assert forgotten_ledger({}, LEDGER, mounts + mounted("/var/lib/receiver", "ext4")) is None
+    assert ephemeral_disk_warning({}, LEDGER, mounts + mounted("/var/lib/receiver", "ext4")) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_ledger_in_a_containers_own_layer_is_warned_of(mounts: str) -> None:
     ],
 )
 def test_a_machines_own_disk_and_a_volume_are_not(mounts: str) -> None:
-    assert forgotten_ledger({}, LEDGER, mounts) is None
+    assert ephemeral_disk_warning({}, LEDGER, mounts) is None
 
 
 @pytest.mark.parametrize("ending", BESIDE)

@@ -8,15 +8,15 @@ from sqlalchemy import Connection, event, text
 
 from receiver.dockerhub.webhook import Push
 from receiver.ledger.channels import forget_dismissed, read_channel_state
-from receiver.ledger.comparisons import came_late
+from receiver.ledger.comparisons import late_moves
 from receiver.ledger.cursors import is_known
 from receiver.ledger.deliveries import COMMAND, NewDelivery, record
 from receiver.ledger.ledger import Ledger, shared_revision
-from receiver.ledger.parked import later_success, parked_beside
+from receiver.ledger.parked import later_success, parked_of_target_or_rule
 from receiver.ledger.purge import purge_approvals, purge_sent_settings, purge_trials
 from receiver.ledger.sent_settings import size_before
 from receiver.ledger.stats import newest_version
-from receiver.ledger.targets import led_by_new_push, live_targets
+from receiver.ledger.targets import live_targets, reports_new_push
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_passed, trial_evidence
 from receiver.reasons import Reason, Verdict
@@ -94,14 +94,14 @@ def test_what_work_on_a_push_reads_is_found_by_index(ledger: Ledger) -> None:
     def work(tx: Tx) -> list[Statement]:
         with listening(tx.connection) as run:
             later_success(tx, claimed.id)
-            parked_beside(tx, rule=claimed.rule, app=APP, version="1.0")
+            parked_of_target_or_rule(tx, rule=claimed.rule, app=APP, version="1.0")
             size_before(tx, APP, "1.0", image=image, mode=Mode.CREATE)
-            came_late(tx, APP, "1.0")
+            late_moves(tx, APP, "1.0")
             is_known(tx, Push(REPOSITORY, "1.0", digest="sha256:1", pushed_at=1))
             read_channel_state(tx, APP, "1.0")
             has_passed(tx, APP, image, None)
             trial_evidence(tx, claimed.id, APP, image, digest="sha256:1")
-            led_by_new_push(tx, claimed.id)
+            reports_new_push(tx, claimed.id)
             forget_dismissed(tx, delivery)
             new = NewDelivery(source=COMMAND, repository=REPOSITORY, tag="1.0")
             record(tx, new, Decision(Verdict.ACCEPTED))

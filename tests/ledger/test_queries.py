@@ -22,7 +22,7 @@ from receiver.ledger.queries import (
     overview,
 )
 from receiver.ledger.results import settle
-from receiver.ledger.stats import read_standing
+from receiver.ledger.stats import read_stats
 from receiver.ledger.targets import read_target
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import refuse
@@ -100,7 +100,7 @@ def test_the_details_list_each_call_and_the_target_holds_what_was_made(ledger: L
     held = ledger.read_sync(lambda tx: read_target(tx, "my-game", "1.0"))
     assert held is not None
     assert (held.tag, held.created_here, held.digest) == ("1.0", True, "sha256:" + "a" * 64)
-    standing = ledger.read_sync(read_standing)
+    standing = ledger.read_sync(read_stats)
     assert (standing.open, standing.oldest_unfinished) == ({}, None)
     assert standing.last_success is not None
     assert standing.size > 100_000  # bytes: the tables and their indexes alone
@@ -163,7 +163,7 @@ def test_a_webhook_is_found_by_the_digest_that_preflight_found(ledger: Ledger) -
     old, new = f"sha256:{'a1' * 32}", f"sha256:{'b2' * 32}"
     first = write(ledger, partial(pushed, tag="1.0"))
     assert settled(ledger, one_claim(ledger), done(digest=old))
-    second = write(ledger, partial(pushed, tag="1.0", rising=1))
+    second = write(ledger, partial(pushed, tag="1.0", advancing_clock=1))
 
     def newest(digest: str | None) -> str | None:
         found = ledger.read_sync(
@@ -200,7 +200,7 @@ def test_what_is_old_is_purged_and_what_is_open_or_held_stays(
 
     def old(tx: Tx) -> None:
         for number in range(600):
-            pushed(tx, f"1.{number}", version=f"v{number % 500}", rising=number)
+            pushed(tx, f"1.{number}", version=f"v{number % 500}", advancing_clock=number)
         for _ in range(2):
             for claimed in claim(tx, owner="w", most=600):
                 assert settle(tx, claimed, "w", done(calls=(Answer("GET", "/v1/x", 200),)))

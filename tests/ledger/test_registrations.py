@@ -244,7 +244,7 @@ def test_settings_are_copied_neither_from_channels_nor_from_what_is_not_proven(
     for tag, status in (("1.2", 200), ("1.3", None), ("1.4", 409), ("1.5", 500)):
         write(ledger, partial(pushed, tag=tag))
         calls = (Answer("POST", "/v1/app/my-game/version", status),)
-        differs = replace(parked(Reason.STORED_OTHERWISE), calls=calls)
+        differs = replace(parked(Reason.STORED_DIFFERENTLY), calls=calls)
         settled(ledger, one_claim(ledger), differs)
 
     assert excluded() == NotCopied(frozenset({"staging"}), frozenset({"1.2", "1.3", "1.5"}))

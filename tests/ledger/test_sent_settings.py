@@ -34,7 +34,7 @@ def kept(ledger: Ledger, version: str) -> SentSettings | None:
 def test_they_are_written_with_the_result(ledger: Ledger) -> None:
     for tag, result in (
         ("1.0", done(settings=sent("1.0", size=7))),
-        ("1.1", parked(Reason.STORED_OTHERWISE, settings=sent("1.1"))),
+        ("1.1", parked(Reason.STORED_DIFFERENTLY, settings=sent("1.1"))),
         ("1.2", waits(1, settings=sent("1.2"))),
         ("1.3", done()),
     ):
@@ -110,7 +110,7 @@ def test_the_size_before_is_that_of_the_newest_other_version(ledger: Ledger) -> 
 
     assert before("9.9") is None
     for tag, size in (("1.0", 7), ("1.1", 8)):
-        write(ledger, lambda tx, tag=tag: pushed(tx, tag, rising=1))  # type: ignore[misc]
+        write(ledger, lambda tx, tag=tag: pushed(tx, tag, advancing_clock=1))  # type: ignore[misc]
         assert settled(ledger, one_claim(ledger), done(settings=sent(tag, size=size)))
     write(ledger, lambda tx: pushed(tx, "1.1", version="staging", mode=Mode.CHANNEL))
     moved = done(Outcome.UPDATED, settings=sent("1.1", size=8))

@@ -19,7 +19,7 @@ from receiver.errors import LedgerError
 from receiver.ledger import claims, results, writer
 from receiver.ledger import engine as engines
 from receiver.ledger import transaction as transactions
-from receiver.ledger.claims import LEASE_MS, MOST_CRASHES, claim, reclaim_expired, renew
+from receiver.ledger.claims import LEASE_MS, MAX_CRASHES, claim, reclaim_expired, renew
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.ledger import Ledger
@@ -27,7 +27,7 @@ from receiver.ledger.queries import delivery_detail
 from receiver.ledger.replicas import heartbeat, leave, try_lock_claims
 from receiver.ledger.results import record_request
 from receiver.ledger.transaction import Tx
-from receiver.pipeline.worker import Turn, claim_due
+from receiver.pipeline.worker import ClaimResult, claim_due
 from receiver.reasons import Verdict
 from receiver.rules.rule import Decision, Match
 from tests.support.ledger_work import MINUTE, alone, done, finish, one_claim, pushed, settled, write
@@ -203,7 +203,7 @@ def test_what_was_claimed_by_a_commit_whose_answer_was_lost_is_worked_on_at_once
     write(one, lambda tx: pushed(tx, "1.0"))
     lose_next_commits_answer(one)
 
-    def turn(tx: Tx) -> Turn:
+    def turn(tx: Tx) -> ClaimResult:
         return claim_due(tx, Settings(), owner="worker", in_progress=(), free=5, shared=True)
 
     (claimed,) = write(one, turn).claimed
@@ -318,7 +318,7 @@ def test_work_that_kills_one_replica_after_another_is_parked(
     one, other = replicas
     write(one, lambda tx: pushed(tx, "1.0"))
     states = []
-    for turn in range(MOST_CRASHES):
+    for turn in range(MAX_CRASHES):
         one_claim(replicas[turn % 2], f"dies {turn}")
 
         def die(tx: Tx) -> list[tuple[str, str]]:
@@ -328,7 +328,7 @@ def test_work_that_kills_one_replica_after_another_is_parked(
         states += [state for _, state in write(other, die)]
         write(other, lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
 
-    assert states == ["queued"] * (MOST_CRASHES - 1) + ["parked"]
+    assert states == ["queued"] * (MAX_CRASHES - 1) + ["parked"]
 
 
 def test_a_gate_and_its_probe_are_one_for_all(replicas: tuple[Ledger, Ledger]) -> None:
@@ -368,7 +368,7 @@ def test_what_a_dead_replica_held_keeps_no_other_idle(replicas: tuple[Ledger, Le
     assert len(write(one, lambda tx: claim(tx, owner="one", most=2))) == 2
     write(other, lambda tx: pushed(tx, "2.0"))
 
-    def turn(tx: Tx) -> Turn:
+    def turn(tx: Tx) -> ClaimResult:
         return claim_due(
             tx, Settings(concurrency=2), owner="other", in_progress=(), free=2, shared=True
         )

@@ -28,7 +28,7 @@ from tests.support.disk import put
 from tests.support.ledger_work import write
 from tests.support.receiver_process import ReceiverProcess, until, webhook_body
 
-Harm = Callable[[Path], object]
+LogDamage = Callable[[Path], object]
 
 
 def delete(path: Path) -> None:
@@ -146,7 +146,7 @@ def crowd(ledger: Ledger, numbers: range) -> set[str]:
 @HARMS
 @pytest.mark.parametrize("more", [keys, crowd])
 def test_what_is_written_after_the_log_was_harmed_is_there_at_the_next_start(
-    ledger: Ledger, path: Path, harm: Harm, more: Callable[[Ledger, range], set[str]]
+    ledger: Ledger, path: Path, harm: LogDamage, more: Callable[[Ledger, range], set[str]]
 ) -> None:
     """40 pushes were answered 202 into a deleted log, and 5 of them were gone after a kill."""
     answered = keys(ledger, range(5))
@@ -165,7 +165,7 @@ def test_what_is_written_after_the_log_was_harmed_is_there_at_the_next_start(
 
 @HARMS
 def test_what_is_being_written_while_the_log_is_harmed_is_there_too(
-    ledger: Ledger, path: Path, harm: Harm
+    ledger: Ledger, path: Path, harm: LogDamage
 ) -> None:
     answered = keys(ledger, range(5))
 
@@ -183,7 +183,7 @@ def test_what_is_being_written_while_the_log_is_harmed_is_there_too(
 
 @HARMS
 def test_what_was_written_before_is_saved_while_nothing_is_written(
-    ledger: Ledger, path: Path, harm: Harm
+    ledger: Ledger, path: Path, harm: LogDamage
 ) -> None:
     answered = keys(ledger, range(5))
     harm(path)
@@ -259,7 +259,7 @@ def copied_by_cp(path: Path) -> None:
 
 @pytest.mark.parametrize("make_backup", [overwritten_by_a_backup, copied_by_cp])
 def test_a_file_that_is_overwritten_in_place_is_neither_written_nor_damaged(
-    ledger: Ledger, path: Path, make_backup: Harm
+    ledger: Ledger, path: Path, make_backup: LogDamage
 ) -> None:
     """`cp backup.db receiver.db` under a running receiver: it went on with 202."""
     keys(ledger, range(50))
@@ -345,7 +345,7 @@ def test_an_emptied_ledger_is_not_used_as_a_new_one(ledger: Ledger, path: Path) 
 
 @pytest.mark.parametrize("harm", [delete, cut, spoil_middle])
 def test_a_real_receiver_that_is_killed_afterwards_has_lost_nothing(
-    start: StartReceiver, harm: Harm
+    start: StartReceiver, harm: LogDamage
 ) -> None:
     receiver = start()
     accepted = [receiver.push(f"before.{number}") for number in range(4)]

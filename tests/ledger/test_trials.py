@@ -12,7 +12,7 @@ from receiver.images import ImageReference
 from receiver.ledger.channels import note_move
 from receiver.ledger.claims import CRASHES_TO_ALONE, Claimed, claim, next_due, waits_alone
 from receiver.ledger.clock import Reading, keep_time
-from receiver.ledger.deliveries import learn
+from receiver.ledger.deliveries import set_digest
 from receiver.ledger.gates import ALL, pause
 from receiver.ledger.ledger import Ledger
 from receiver.ledger.purge import purge_trials
@@ -28,8 +28,8 @@ from receiver.ledger.trials import (
     note_run,
     note_stop,
     note_stopped,
+    orphaned_runs,
     plan_run,
-    runs_left,
     trial_time,
     wake_channels,
 )
@@ -123,9 +123,9 @@ def test_a_planned_run_begins_with_its_location(ledger: Ledger) -> None:
 def test_a_planned_run_is_of_the_digest_that_is_known_when_it_begins(ledger: Ledger) -> None:
     write(ledger, lambda tx: pushed(tx, "1.0", mode=Mode.TRIAL))
     one = one_claim(ledger)
-    write(ledger, lambda tx: learn(tx, one.id, "sha256:other", overwritten=False))
+    write(ledger, lambda tx: set_digest(tx, one.id, "sha256:other", overwritten=False))
     write(ledger, lambda tx: plan_run(tx, one.id, near="1,2", keep=None))
-    write(ledger, lambda tx: learn(tx, one.id, "sha256:tried", overwritten=True))
+    write(ledger, lambda tx: set_digest(tx, one.id, "sha256:tried", overwritten=True))
 
     assert write(
         ledger, lambda tx: record_request(tx, one, OWNER, step=0, method="POST", path="/v2/d")
@@ -241,12 +241,12 @@ def test_a_trial_is_taken_up_with_the_verdict_of_its_image(ledger: Ledger) -> No
 
 def test_what_nobody_works_on_any_more_is_left_until_it_is_gone(ledger: Ledger) -> None:
     one = claimed(ledger)
-    assert read(ledger, runs_left) == []  # it is worked on
+    assert read(ledger, orphaned_runs) == []  # it is worked on
     assert read(ledger, lambda tx: is_wanted(tx, one.id, "any"))  # its id is not known yet
     running = TrialRun(request_id="abc", requested_at=NOW)
     noted(ledger, one, running)
 
-    (left,) = read(ledger, runs_left)
+    (left,) = read(ledger, orphaned_runs)
     assert (left.registration, left.request_id, left.version) == (one.id, "abc", "1.0")
     assert read(ledger, lambda tx: is_wanted(tx, one.id, "abc"))
     assert not read(ledger, lambda tx: is_wanted(tx, one.id, "second"))
@@ -254,7 +254,7 @@ def test_what_nobody_works_on_any_more_is_left_until_it_is_gone(ledger: Ledger) 
     assert not read(ledger, lambda tx: is_ours(tx, "r01another"))
 
     write(ledger, at(NOW + MINUTE, lambda tx: note_stopped(tx, left.id)))
-    assert read(ledger, runs_left) == []
+    assert read(ledger, orphaned_runs) == []
     assert read(ledger, trial_time) == {APP: MINUTE}
     assert not read(ledger, lambda tx: is_wanted(tx, one.id, "abc"))
 
@@ -266,7 +266,7 @@ def test_what_the_sweep_stops_is_noted_and_proves_nothing_without_a_verdict(
 ) -> None:
     one = claimed(ledger)
     noted(ledger, one, TrialRun(request_id=request_id, requested_at=NOW, passed=passed))
-    (left,) = read(ledger, at(NOW + 10 * MINUTE, runs_left))
+    (left,) = read(ledger, at(NOW + 10 * MINUTE, orphaned_runs))
 
     assert write(ledger, at(NOW + 5, lambda tx: note_stop(tx, left, "abc")))
 
@@ -280,7 +280,7 @@ def test_what_is_worked_on_again_is_not_stopped(ledger: Ledger, state: State) ->
     """A reload queued it again after the sweep had found it."""
     one = claimed(ledger)
     noted(ledger, one, replace(RUN, passed=None, why="", stop_at=None))
-    (left,) = read(ledger, runs_left)
+    (left,) = read(ledger, orphaned_runs)
     sql = "UPDATE registrations SET state = :state"
     write(ledger, lambda tx: tx.run(sql, state=state.value).rowcount)
 
@@ -305,8 +305,8 @@ def test_what_is_kept_is_left_once_its_time_is_over(ledger: Ledger) -> None:
     one = claimed(ledger)
     noted(ledger, one, replace(RUN, passed=True, stop_at=NOW + MINUTE))
 
-    assert read(ledger, at(NOW + MINUTE - 1, runs_left)) == []
-    (left,) = read(ledger, at(NOW + MINUTE, runs_left))
+    assert read(ledger, at(NOW + MINUTE - 1, orphaned_runs)) == []
+    (left,) = read(ledger, at(NOW + MINUTE, orphaned_runs))
     assert left.is_kept
 
 

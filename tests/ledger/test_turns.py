@@ -26,17 +26,17 @@ def test_one_does_a_thing_alone_until_it_is_done_or_dead(
     async def turns() -> list[bool]:
         seen = []
         async with (
-            one.alone("purge") as mine,
-            other.alone("purge") as theirs,
-            other.alone("catch-up") as another,
+            one.try_lock("purge") as mine,
+            other.try_lock("purge") as theirs,
+            other.try_lock("catch-up") as another,
         ):
             seen += [mine, theirs, another]
-        async with other.alone("purge") as free:
+        async with other.try_lock("purge") as free:
             seen.append(free)
-        async with one.alone("purge") as first:
+        async with one.try_lock("purge") as first:
             assert await asyncio.to_thread(rows, one._url, END_TURNS)
             await asyncio.to_thread(until, lambda: rows(one._url, HELD) == [(0,)])
-            async with other.alone("purge") as heir:
+            async with other.try_lock("purge") as heir:
                 seen += [first, heir]
         return seen
 
@@ -52,12 +52,12 @@ def test_one_that_hangs_loses_its_turn_and_one_that_works_on_keeps_it(
     monkeypatch.setattr(turns, "SHOWN_SECONDS", 0.1)
 
     async def works_on() -> bool:
-        async with one.alone("purge") as mine:
+        async with one.try_lock("purge") as mine:
             await asyncio.sleep(1.5)
             return mine and not await alone(other)
 
     async def hangs() -> None:
-        async with one.alone("purge") as mine:
+        async with one.try_lock("purge") as mine:
             assert mine
             await asyncio.to_thread(until, lambda: asyncio.run(alone(other)))
             await asyncio.sleep(5)
@@ -106,7 +106,7 @@ def test_who_is_stopped_while_its_turn_is_lost_stops(
     lost = asyncio.Event()
 
     async def work() -> None:
-        async with replicas[0].alone("purge") as mine:
+        async with replicas[0].try_lock("purge") as mine:
             assert mine
             try:
                 await asyncio.sleep(30)

@@ -79,7 +79,7 @@ class _Checks:
             if (version["docker_image"], version["docker_tag"]) != (repository, tag):
                 yield f"{app}/{tag} has {version['docker_image']}:{version['docker_tag']}"
             if (not version["ports"] or version["req_cpu"] != 1024) and not self._was_parked(
-                app, tag, "stored_otherwise"
+                app, tag, "stored_differently"
             ):
                 yield f"{app}/{tag} has not the settings of its rule"
             if not runs and not self._was_unseen(app, tag):

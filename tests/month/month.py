@@ -32,10 +32,7 @@ from receiver.upkeep import links
 from receiver.web.app import create_app
 from tests.month.at_once import WriterAtOnce
 from tests.month.clock import BEGIN, AtOnce, Clock, JumpingLoop
-from tests.month.history import RecordedEdgegap
-from tests.month.network import Network
-from tests.month.studio import LIVES, Project, Push, configuration, projects
-from tests.month.weather import (
+from tests.month.fault_schedule import (
     DAY,
     EDGEGAP_PORT,
     HOUR,
@@ -46,6 +43,9 @@ from tests.month.weather import (
     Troubles,
     periods,
 )
+from tests.month.history import RecordedEdgegap
+from tests.month.network import Network
+from tests.month.studio import LIVES, Project, Push, configuration, projects
 from tests.support.approvals import approve_waiting
 from tests.support.receiver_process import KEY, OURS, webhook_body
 
@@ -53,7 +53,7 @@ LOGIN = ("studio", "hub-token")
 ON_DOCKER_HUB_SECONDS = 4 * DAY  # then the studio deletes a tag there
 QUIET_SECONDS = DAY
 PAGE = 4096
-LONGEST_DOWN_SECONDS = 20 * MINUTE
+MAX_DOWN_SECONDS = 20 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,10 @@ class Month:
         self._facts = Facts(studio, edgegap)
         self._furnish()
         self._troubles = Troubles(edgegap, self._hub, self._network, seed)
-        weather = self._troubles
-        at_edgegap = Misbehaving(edgegap.app, weather.of_edgegap)
+        schedule = self._troubles
+        at_edgegap = Misbehaving(edgegap.app, schedule.of_edgegap)
         self._network.apps[EDGEGAP_PORT] = edgegap.recorded(at_edgegap)
-        self._network.apps[HUB_PORT] = Misbehaving(self._hub.app, weather.of_hub)
+        self._network.apps[HUB_PORT] = Misbehaving(self._hub.app, schedule.of_hub)
         self._environment = self._configure()
         self._sender = httpx.AsyncClient(transport=self._network, timeout=10.0)
         self._links = LinkSigner([KEY], {})
@@ -283,7 +283,7 @@ class Month:
     async def _restart(self, times: int, seconds: float) -> None:
         for at in sorted(self._chance.uniform(0, seconds) for _ in range(times)):
             await self._wait_until(BEGIN + at)
-            await self._restart_once(self._chance.uniform(1.0, LONGEST_DOWN_SECONDS))
+            await self._restart_once(self._chance.uniform(1.0, MAX_DOWN_SECONDS))
 
     async def _restart_once(self, down: float) -> None:
         await self._stop()

@@ -43,7 +43,7 @@ IN_IMAGE = frozenset({"image_not_pullable", "not_amd64", "tag_overwritten", "tri
 def is_explained(row: Row, rows: Sequence[Row], facts: Facts) -> bool:
     """Return whether only a person can resolve it.
 
-    `stored_otherwise` and `version_limit` are for a person as long as Edgegap has what they name.
+    `stored_differently` and `version_limit` are for a person as long as Edgegap has what they name.
     Anything else is not, if a later push did the same with the same target; if the cause is in the
     image and a later push of the rule was created; or if the last start read the configuration
     again, which is why no other reason may remain.
@@ -52,7 +52,7 @@ def is_explained(row: Row, rows: Sequence[Row], facts: Facts) -> bool:
     later = [one for one in rows if _is_later(one, row)]
     if any((one.version, one.mode) == (row.version, row.mode) for one in later):
         return False
-    if row.reason == "stored_otherwise":
+    if row.reason == "stored_differently":
         return _is_stored_otherwise(row, facts)
     if row.reason == "version_limit":
         return project.room is not None and _is_older_than_all(row, project, facts)

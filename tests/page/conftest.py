@@ -11,7 +11,7 @@ from receiver.sandbox.serving import serving
 from receiver.web import versions
 from tests.support.browser import chromium
 from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import PATIENCE_SECONDS
+from tests.support.receiver_process import TIMEOUT_SECONDS
 from tests.support.visitor import PAGE, Visitor, visitor
 
 
@@ -34,7 +34,7 @@ def person(receiver: ReceiverHere) -> Iterator[Visitor]:
 def lists_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Edgegap's lists are read for each page, which waits for them."""
     monkeypatch.setattr(versions, "FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")

@@ -256,7 +256,7 @@ def test_what_is_parked_alike_is_one_line_each_and_replayed_at_once(
     assert "Replay all 3 parked? 3 for name_taken: my-game/3.2.0, my-game/3.1.0, my-game/3.0.0" in (
         asked.text
     )
-    monkeypatch.setattr(questions, "MOST_NAMED", 1)
+    monkeypatch.setattr(questions, "MAX_NAMED", 1)
     asked = Reading(person.post("/do/replay-parked", data=form).text)
     assert "3 for name_taken: my-game/3.2.0, and 2 more" in asked.text
     assert "parked name_taken 3 Replay these 3 parked for name_taken Dismiss these 3" in shown.text

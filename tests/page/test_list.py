@@ -132,7 +132,7 @@ def test_each_status_has_its_count_among_what_is_filtered(
         "1 parked 0 waiting 0 queued 0 done 1 ignored 0 refused 0 overwritten 1"
     )
     assert "done refused" in person.read("/deliveries?text=latest").text.replace("ignored ", "")
-    monkeypatch.setattr(deliveries, "MOST_COUNTED", 2)
+    monkeypatch.setattr(deliveries, "MAX_COUNTED", 2)
     assert "all 2+ parked 0" in person.read("/deliveries?since=24h").text
 
 

@@ -441,7 +441,7 @@ def test_a_fault_of_the_receiver_is_found_in_the_log_by_its_id(
         patch.setattr("receiver.web.page.answers.render", fail)
         patch.setattr("receiver.web.deliveries.search_deliveries", fail)
         patch.setattr("receiver.web.webhook.take", fail)
-        patch.setattr("receiver.web.webhook.Hooks.note_stray", fail)
+        patch.setattr("receiver.web.webhook.Hooks.count_invalid_path", fail)
         shown = person.get("/rules", headers=html)
         machines = [
             person.get("/rules"),

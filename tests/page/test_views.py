@@ -24,9 +24,9 @@ from receiver.web.page import deliveries, rendering
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import (
     APP,
-    PATIENCE_SECONDS,
     REPOSITORY,
     RULE,
+    TIMEOUT_SECONDS,
     until,
     webhook_body,
 )
@@ -408,7 +408,7 @@ def test_the_versions_page_lists_edgegap_s_versions_and_their_deliveries(
     sandbox: EdgegapSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(versions, "PAGE_WAITS_SECONDS", TIMEOUT_SECONDS)
     sandbox.add_version(APP, "0.9.0", private_username="u", private_token="canary-private-token")
     pushes = [receiver.push(f"1.{n}.0") for n in range(4)]
     for identity in pushes:

@@ -14,7 +14,7 @@ from tests.support.receiver_process import APP, NO_CATCH_UP, REPOSITORY, RULE
 from tests.support.visitor import PAGE, Reading, Visitor, visitor
 
 CONFIG = RULE.replace("preflight = false", 'preflight = false\nchannels = ["staging"]\nkeep = 50')
-MOST_BYTES, MOST_REQUESTS = 60_000, 5
+MAX_BYTES, MAX_REQUESTS = 60_000, 5
 SENTENCE = (
     "Edgegap has a version with this name and another image. Push under a new tag, or delete that "
     "version in Edgegap and replay."
@@ -81,8 +81,8 @@ def weighed(person: Visitor, path: str) -> Reading:
     shown = Reading(html)
     assets = [one["href"] or "" for tag, one in shown.elements if tag == "link"]
     assets += [one["src"] or "" for tag, one in shown.elements if tag in {"script", "img"}]
-    assert len(assets) + 1 <= MOST_REQUESTS
-    assert size + sum(on_the_wire(person, asset)[0] for asset in assets) < MOST_BYTES
+    assert len(assets) + 1 <= MAX_REQUESTS
+    assert size + sum(on_the_wire(person, asset)[0] for asset in assets) < MAX_BYTES
     return shown
 
 

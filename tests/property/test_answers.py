@@ -19,10 +19,16 @@ from receiver.dockerhub.registry import Registry
 from receiver.edgegap import deployments, pull_profiles
 from receiver.edgegap.client import EdgegapClient, RateLimiter
 from receiver.edgegap.deployment_answers import Coordinates, Meaning, Read
-from receiver.edgegap.listing import MOST_PAGES, Listing
+from receiver.edgegap.listing import MAX_PAGES, Listing
 from receiver.edgegap.pull_profiles import PullProfile
 from receiver.images import ImageReference, Login, is_digest, is_tag
-from receiver.pipeline.preflight import ImageOk, ImagePending, ImageRejected, Out, Preflight
+from receiver.pipeline.preflight import (
+    DockerHubOut,
+    ImageOk,
+    ImagePending,
+    ImageRejected,
+    Preflight,
+)
 from receiver.rules.rule import Rule
 from receiver.secret import Secret
 from tests.support.images import GAME, LOGIN, TOKEN
@@ -171,11 +177,11 @@ def test_whatever_a_registry_answers_an_image_is_looked_at_in_peace(
     async def look(http: httpx.AsyncClient) -> object:
         preflight = Preflight(Registry(http, REGISTRY, AUTH), Hub(http, API))
         rule = Rule(repository=GAME, app="my-game", name="a rule", login=LOGIN)
-        return await preflight.look(ImageReference(GAME, "1.0"), rule)
+        return await preflight.check(ImageReference(GAME, "1.0"), rule)
 
     found = asked(stand_in, look)
 
-    assert isinstance(found, ImageOk | ImagePending | ImageRejected | Out)
+    assert isinstance(found, ImageOk | ImagePending | ImageRejected | DockerHubOut)
     assert TOKEN not in repr(found)
     for request in stand_in.asked:  # the login goes to its own server, and nowhere else
         assert request.headers["accept-encoding"] == "identity"
@@ -245,7 +251,7 @@ def test_whatever_edgegap_lists_the_versions_are_objects_and_there_is_an_end(
     assert found is not None
     names = [row["name"] for row in found.rows]
     assert len(set(names)) == len(names)
-    assert 0 < len(stand_in.asked) <= MOST_PAGES
+    assert 0 < len(stand_in.asked) <= MAX_PAGES
     # An answer that is given again and again brings nothing new the second time.
     assert len(stand_in.asked) <= len(answer) + 1
 

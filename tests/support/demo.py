@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.receiver_process import PATIENCE_SECONDS, until, webhook_body
+from tests.support.receiver_process import TIMEOUT_SECONDS, until, webhook_body
 
 BARE = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
@@ -57,7 +57,7 @@ def demonstrating(folder: Path, environment: Mapping[str, str] | None = None) ->
         yield Demo(out.read_text("utf-8"))
     finally:
         process.send_signal(signal.SIGINT)
-        code = process.wait(PATIENCE_SECONDS)
+        code = process.wait(TIMEOUT_SECONDS)
     assert code == 0, out.read_text("utf-8")
 
 

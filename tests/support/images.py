@@ -12,7 +12,7 @@ import pytest
 from receiver.dockerhub.api import Hub
 from receiver.dockerhub.registry import Registry
 from receiver.images import ImageReference, Login
-from receiver.pipeline.preflight import Findings, ImageOk, ImageRejected, Out, Preflight
+from receiver.pipeline.preflight import DockerHubOut, Findings, ImageOk, ImageRejected, Preflight
 from receiver.rules.rule import Rule
 from receiver.sandbox.calls import Call
 from receiver.sandbox.dockerhub import DockerHubSandbox
@@ -52,7 +52,7 @@ class Looking:
     ) -> Findings:
         """What preflight makes of an image."""
         rule = Rule(repository=repository, app="my-game", name="a rule", login=login)
-        return self.run(self.preflight.look(ImageReference(repository, tag), rule))
+        return self.run(self.preflight.check(ImageReference(repository, tag), rule))
 
     def run(self, asked: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(asked)
@@ -102,6 +102,6 @@ def stopped(findings: Findings) -> tuple[str, str]:
 def out(there: Looking) -> str:
     """Why preflight could not look, asked with a login; it never shows the token."""
     found = there.look(login=LOGIN)
-    assert isinstance(found, Out), found
+    assert isinstance(found, DockerHubOut), found
     assert TOKEN not in found.detail
     return found.detail

@@ -39,12 +39,12 @@ def pushed(
     *,
     version: str | None = None,
     pushed_at: int | None = None,
-    rising: int = 0,
+    advancing_clock: int = 0,
     mode: Mode = Mode.CREATE,
     repository: str = REPOSITORY,
 ) -> str:
     """Record a push that one rule takes; return the delivery's id."""
-    if rising:
+    if advancing_clock:
         tx._now = tx.now + 1
     answer = NewDelivery(source="webhook", repository=repository, tag=tag, pushed_at=pushed_at)
     match = Match(rule=f"{repository} → {APP}", app=APP, version=version or tag, mode=mode)
@@ -89,5 +89,5 @@ def waits(due_at: int, **more: Any) -> Result:
 
 async def alone(ledger: Ledger) -> bool:
     """Whether it has its turn at the purge now."""
-    async with ledger.alone("purge") as mine:
+    async with ledger.try_lock("purge") as mine:
         return mine

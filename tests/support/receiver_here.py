@@ -24,8 +24,8 @@ from receiver.web.app import create_app
 from receiver.web.protocol import LimitedProtocol, LimitedServer
 from tests.contract.openapi import contract_checked
 from tests.support.receiver_process import (
-    PATIENCE_SECONDS,
     RULE,
+    TIMEOUT_SECONDS,
     ReceiverProcess,
     until,
     webhook_body,
@@ -75,7 +75,7 @@ class ReceiverHere(ReceiverProcess):
     def stop(self, number: int = 0) -> int:
         """End it as a SIGTERM would."""
         self._server.should_exit = True
-        self._thread.join(PATIENCE_SECONDS)
+        self._thread.join(TIMEOUT_SECONDS)
         return 0
 
     def push_to(self, repository: str, tag: str, **push_data: Any) -> str:
@@ -93,7 +93,7 @@ class ReceiverHere(ReceiverProcess):
 
     def inside(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine in its loop and return the result."""
-        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(PATIENCE_SECONDS)
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(TIMEOUT_SECONDS)
 
     def wake(self) -> None:
         """Let its worker look for work; an event that another thread sets may be missed."""
@@ -137,7 +137,7 @@ def hurried_at(folder: Path, edgegap_url: str, config: str) -> Iterator[Receiver
     """Run one that calls this address, its waits shortened."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backoff, "FIRST_BACKOFF", 20)
-        patch.setattr(backoff, "LONGEST_BACKOFF", 60)
+        patch.setattr(backoff, "MAX_BACKOFF", 60)
         patch.setattr(retry, "IMAGE_WAITS", (50,))
         patch.setattr(retry, "DECLINED_WAITS", (20, 30, 40))
         patch.setattr(backoff, "PROBE_FIRST", 100)

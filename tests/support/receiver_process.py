@@ -22,7 +22,7 @@ PROGRAM = (sys.executable, "-m", "receiver")
 KEY = "test-key-0123456789-0123456789-abcdef"
 REPOSITORY = "studio/game-server"
 APP = "my-game"
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 OURS = ("EDGEGAP_", "DOCKERHUB_", "RECEIVER_", "DATABASE_URL", "HOST", "PORT")
 NOWHERE = "http://127.0.0.1:9"
 RULE = f"""
@@ -71,7 +71,7 @@ def webhook_body(
     }
 
 
-def until(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+def until(look: Callable[[], T], seconds: float = TIMEOUT_SECONDS) -> T:
     """Return the first true answer; fails when none comes in time."""
     end, pause = time.monotonic() + seconds, 0.01
     while True:
@@ -157,7 +157,7 @@ class ReceiverProcess:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(PATIENCE_SECONDS)
+        code = self.process.wait(TIMEOUT_SECONDS)
         self.process = None
         return code
 
@@ -217,7 +217,7 @@ class ReceiverProcess:
 
         return ApiTokenSigner([KEY]).sign(ApiToken("ab" * 8, int(time.time()) + 60))
 
-    def ended(self, identity: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+    def ended(self, identity: str, seconds: float = TIMEOUT_SECONDS) -> dict[str, Any]:
         """Wait until its registrations are done or parked; return the first of them."""
 
         def look() -> dict[str, Any] | None:

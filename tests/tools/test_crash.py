@@ -12,17 +12,17 @@ from receiver.sandbox.calls import Fault
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.crash.asking import asked, ledger_of
-from tests.crash.endings import brought_to_an_end
+from tests.crash.endings import drained
 from tests.crash.parkings import CRASHES_THAT_PARK, Parkings, parkings
+from tests.crash.process_faults import CLOCK_SET, DISK_FULL, NO_SMALL_DISK, run_with_faults
 from tests.crash.reports import count_up
-from tests.crash.torments import CLOCK_SET, DISK_FULL, NO_SMALL_DISK, torment
 from tests.support.receiver_process import REPOSITORY, ReceiverProcess, until
 from tests.support.storm import SentPushes
 
 
 @pytest.mark.parametrize("set_clock", [False, True], ids=["pruning", "clock set"])
 def test_nothing_is_lost_made_twice_or_stuck_whatever_is_done_to_it(*, set_clock: bool) -> None:
-    report = torment(5, seed=1, set_clock=set_clock)
+    report = run_with_faults(5, seed=1, set_clock=set_clock)
 
     print(report, file=sys.stderr)
     assert report.passed, str(report)
@@ -30,11 +30,11 @@ def test_nothing_is_lost_made_twice_or_stuck_whatever_is_done_to_it(*, set_clock
     races = report.counts["pushed again while they were to be deleted"]
     assert isinstance(counted, int)
     assert counted > 20, str(report)
-    assert bool(report.did(CLOCK_SET)) is set_clock, str(report)
+    assert bool(report.had(CLOCK_SET)) is set_clock, str(report)
     assert bool(races) is not set_clock, str(report)
     moves = report.counts["moves of channels"]
     assert isinstance(moves, dict)
-    if not report.did(DISK_FULL):
+    if not report.had(DISK_FULL):
         pytest.skip(NO_SMALL_DISK)
 
 
@@ -48,7 +48,7 @@ def test_what_nothing_done_to_it_explains_stays_parked_and_is_named(
         assert receiver.ended(wrong)["state"] == "parked"
 
         ledger = ledger_of(tmp_path)
-        end = brought_to_an_end(receiver, ledger, kills=CRASHES_THAT_PARK)
+        end = drained(receiver, ledger, kills=CRASHES_THAT_PARK)
         receiver.stop()
 
     named = (f"docker.io/{REPOSITORY}:wrong (refused_by_edgegap)",)
@@ -60,7 +60,7 @@ def test_what_nothing_done_to_it_explains_stays_parked_and_is_named(
         SentPushes({wrong: "wrong"}),
         sandbox,
         Counter(),
-        faults=1,
+        edgegap_faults=1,
         log=receiver.log,
         end=end,
     )
@@ -83,7 +83,7 @@ def test_work_in_progress_at_six_kills_is_replayed(tmp_path: Path, sandbox: Edge
         sandbox.latency = 0.0
 
         until(lambda: parkings(ledger, receiver.log, CRASHES_THAT_PARK - 1).unexplained)
-        end = brought_to_an_end(receiver, ledger, kills=CRASHES_THAT_PARK)
+        end = drained(receiver, ledger, kills=CRASHES_THAT_PARK)
         receiver.stop()
 
     assert end.parked == Parkings(by_reason={"crashes_the_worker": 1}, unexplained=())
@@ -118,7 +118,7 @@ def test_what_waits_longer_than_any_may_is_named_and_so_is_what_was_parked_too_s
         sandbox.behave()
         receiver.start()
 
-        end = brought_to_an_end(receiver, ledger, kills=CRASHES_THAT_PARK)
+        end = drained(receiver, ledger, kills=CRASHES_THAT_PARK)
         receiver.stop()
 
     assert end.waiting_too_long == (("late", "edgegap_error"),)

@@ -25,7 +25,7 @@ LOG_IT = {
     "_log": INFO,
     "log_done": frozenset({"info", "warning"}),
     "log_errors": ERROR,
-    "Danger": frozenset({"warning"}),
+    "Hazard": frozenset({"warning"}),
 }
 # Here the event is a variable: it is a word at the calls of LOG_IT, or in the dictionary.
 PASSED_ON = {

@@ -10,7 +10,7 @@ from receiver.errors import LedgerError
 from receiver.periodic import PeriodicTask
 
 AT_ONCE = 0.001
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 def test_an_error_is_logged_once_and_ends_nothing() -> None:
@@ -25,7 +25,7 @@ def test_an_error_is_logged_once_and_ends_nothing() -> None:
 
         background = PeriodicTask(once, every=lambda: AT_ONCE, fault="purge_fault")
         background.start()
-        await asyncio.wait_for(over.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(over.wait(), TIMEOUT_SECONDS)
         await background.stop()
 
     with capture_logs() as logged:
@@ -53,7 +53,7 @@ def test_a_task_woken_during_its_run_runs_again() -> None:
         assert await turns.get() == 2
         await background.stop()
 
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS))
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
 
 
 def test_one_turn_may_ask_for_another_wait_than_the_usual() -> None:
@@ -70,7 +70,7 @@ def test_one_turn_may_ask_for_another_wait_than_the_usual() -> None:
 
         background = PeriodicTask(once, every=lambda: 3600.0, fault="fault")
         background.start()
-        await asyncio.wait_for(third.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(third.wait(), TIMEOUT_SECONDS)
         await background.stop()
         return turns
 
@@ -96,5 +96,5 @@ def test_a_task_is_stopped_during_a_run() -> None:
         return seen
 
     with capture_logs() as logged:
-        assert asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS)) == ["left"]
+        assert asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS)) == ["left"]
     assert logged == []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.secret import MASK, SHORTEST_LINE, SHORTEST_MASKED, Secret, _spellings, mask
+from receiver.secret import MASK, MIN_LINE, MIN_MASKED, Secret, _spellings, mask
 
 
 def test_a_forgotten_secret_is_in_no_cache() -> None:
@@ -112,7 +112,7 @@ def test_a_secret_is_masked_in_an_encoding_of_an_encoding(
 
 
 def is_one(text: str) -> bool:
-    return text == text.strip() and len(text) >= SHORTEST_MASKED
+    return text == text.strip() and len(text) >= MIN_MASKED
 
 
 CHARACTERS = st.characters(exclude_categories=("Cc", "Cs"))
@@ -256,7 +256,7 @@ def test_no_long_line_of_any_secret_stays(lines: list[str], before: str) -> None
     masked = mask(text, [Secret("\n".join(lines))])
 
     for line in lines:
-        if len(line) >= SHORTEST_LINE and line.strip("=+/"):
+        if len(line) >= MIN_LINE and line.strip("=+/"):
             assert line not in masked
 
 

@@ -16,7 +16,7 @@ from receiver.logs import masking
 from receiver.signing import (
     APPROVAL_PATH,
     LINK_SALT,
-    LONGEST_APPROVAL,
+    MAX_APPROVAL,
     MAX_URL,
     ApiToken,
     ApiTokenSigner,
@@ -263,7 +263,7 @@ def test_only_our_own_signature_for_this_purpose_is_read() -> None:
     for bad in ("", "x", text[:-1], f"{text}x", text.swapcase(), foreign, "ä", "x" * 5000):
         assert signer.read(str(bad)) is None
     assert ApprovalSigner(["another"]).read(text) is None
-    assert len(text) < LONGEST_APPROVAL
+    assert len(text) < MAX_APPROVAL
 
 
 def test_a_link_is_masked_in_whatever_is_logged() -> None:

@@ -12,8 +12,8 @@ from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.gates import BUSY, TOKEN
 from receiver.ledger.transaction import Tx
 from receiver.logs import Source, log_operation
-from receiver.pipeline.prune import MOST_AT_ONCE, Pruned, Scope, keep_count, log_pruned, prune
-from receiver.rules.channel_order import ByHand
+from receiver.pipeline.prune import MAX_BATCH, Pruned, Scope, keep_count, log_pruned, prune
+from receiver.rules.channel_order import ManualAction
 from receiver.service import Service
 from receiver.upkeep.channels import (
     ChannelNotMoved,
@@ -23,7 +23,7 @@ from receiver.upkeep.channels import (
     release,
 )
 from receiver.upkeep.notify import send_tests
-from receiver.upkeep.operations import Asker, dismiss, undo_dismissal
+from receiver.upkeep.operations import Requester, dismiss, undo_dismissal
 from receiver.upkeep.replay import ReplayedDeliveries
 from receiver.web.page.auth import Form, Redirect, form_action, safe_path
 from receiver.web.page.overview import try_public_address
@@ -98,7 +98,7 @@ async def _promote(service: Service, form: Form) -> Redirect:
     to, other = _text(form, "to") or None, _text(form, "from") or None
     tag, digest = (_text(form, name) or None for name in ("tag", "digest"))
 
-    def write(tx: Tx) -> tuple[ByHand, RecordedDelivery]:
+    def write(tx: Tx) -> tuple[ManualAction, RecordedDelivery]:
         if "has" in form:
             check_channel(tx, channel, form)
         moved = promote(
@@ -112,7 +112,7 @@ async def _promote(service: Service, form: Form) -> Redirect:
             tag=tag,
             digest=digest,
         )
-        return ByHand.PROMOTE, moved
+        return ManualAction.PROMOTE, moved
 
     return await _moved(service, form, write)
 
@@ -120,7 +120,7 @@ async def _promote(service: Service, form: Form) -> Redirect:
 async def _moved(
     service: Service,
     form: Form,
-    move: Callable[[Tx], tuple[ByHand, RecordedDelivery]],
+    move: Callable[[Tx], tuple[ManualAction, RecordedDelivery]],
 ) -> Redirect:
     try:
         action, recorded = await service.ledger.write(move)
@@ -149,7 +149,7 @@ async def _release(service: Service, form: Form) -> Redirect:
 
 async def _dismiss(service: Service, form: Form) -> Redirect:
     identity = _text(form, "registration")
-    changed = await dismiss(service.ledger, Asker(Source.PAGE), [identity])
+    changed = await dismiss(service.ledger, Requester(Source.PAGE), [identity])
     if changed.missing:
         raise ValueError(f"there is no registration {identity}")
     names = ", ".join(f"{one.app}/{one.version}" for one in changed.registrations)
@@ -159,7 +159,7 @@ async def _dismiss(service: Service, form: Form) -> Redirect:
 
 async def _dismiss_reason(service: Service, form: Form) -> Redirect:
     reason, ids = _text(form, "reason"), _text(form, "registrations").split()
-    changed = await dismiss(service.ledger, Asker(Source.PAGE), ids)
+    changed = await dismiss(service.ledger, Requester(Source.PAGE), ids)
     count = len(changed.registrations)
     done = f"{count} parked for {reason} {'was' if count == 1 else 'were'} dismissed."
     return Redirect(_back(form, "/"), done)
@@ -167,7 +167,7 @@ async def _dismiss_reason(service: Service, form: Form) -> Redirect:
 
 async def _undo_dismissal(service: Service, form: Form) -> Redirect:
     identity = _text(form, "registration")
-    changed = await undo_dismissal(service.ledger, Asker(Source.PAGE), [identity])
+    changed = await undo_dismissal(service.ledger, Requester(Source.PAGE), [identity])
     if changed.missing:
         raise ValueError(f"there is no registration {identity}")
     done = "It is parked again." if changed.registrations else NOT_REOPENED
@@ -181,7 +181,7 @@ async def _prune(service: Service, form: Form) -> Redirect:
     if keep_count(service.settings, app) is None:
         raise ValueError(f"no rule of the app {app} has `keep`")
     only = _text(form, "versions").split()  # those that the question named
-    results = await _pruned(service, Scope(app, most=MOST_AT_ONCE, only=only, by=Source.PAGE))
+    results = await _pruned(service, Scope(app, most=MAX_BATCH, only=only, by=Source.PAGE))
     return Redirect(_back(form, "/versions"), _summary(results))
 
 

@@ -22,16 +22,16 @@ from receiver.web.page.auth import (
     flash_of,
     forget_cookie,
 )
-from receiver.web.page.rendering import HEADERS, pack, packed, packed_response, render
+from receiver.web.page.rendering import HEADERS, compressed_response, pack, packed, render
 from receiver.web.page.sessions import Session
 
-LONGEST_FILTER = 200
+MAX_FILTER = 200
 
 
 async def answer_page(request: Request, session: Session, template: str, **facts: Any) -> Response:
     """Return the page, or only its live parts if the script requests them."""
     service: Service = request.app.state.service
-    problems = (await service.health.lately()).conditions
+    problems = (await service.health.cached()).conditions
     facts = {
         **facts,
         "csrf": session.masked(),
@@ -61,7 +61,7 @@ def _query_of(request: Request) -> str:
 
 def short_text(value: str) -> str:
     """Return an id or a filter of the URL; raises ValueError if it cannot be one."""
-    if len(value) > LONGEST_FILTER or not value.isprintable():
+    if len(value) > MAX_FILTER or not value.isprintable():
         raise ValueError("ids and filters must be short printable text")
     return value.strip()
 
@@ -79,7 +79,7 @@ def _footer(service: Service) -> Iterator[str]:
 
 # ETags of the pages, made before anything is read: a page that did not change costs little.
 
-MOST_KEPT = 16  # rendered pages, each up to 60 kB: all tabs of a person get the same one
+MAX_KEPT = 16  # rendered pages, each up to 60 kB: all tabs of a person get the same one
 _START = token_hex(8)  # another version of the program may render the same differently
 
 More = Callable[[Service, Request], Awaitable[object]]
@@ -99,7 +99,7 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
         revision = await current.read(service.ledger)
         query = sorted((name, value) for name, value in request.query_params.items()
                        if name != FRAGMENT)  # fmt: skip
-        problems = len((await service.health.lately()).conditions)
+        problems = len((await service.health.cached()).conditions)
         parts = (_START, session.csrf, request.url.path, query, revision, problems,
                  id(service.settings))  # fmt: skip
         tag = f'"{hashlib.sha256(repr((parts, also)).encode()).hexdigest()[:32]}"'
@@ -108,7 +108,7 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
         if FRAGMENT in request.query_params and known == tag:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         if FRAGMENT in request.query_params and tag in kept:
-            return packed_response(request, *kept[tag], headers, HTML)
+            return compressed_response(request, *kept[tag], headers, HTML)
         request.state.etag = tag
         response = await page(service, request, session)
         response.headers["ETag"] = tag
@@ -117,9 +117,9 @@ def unless_unchanged(page: Page, more: More | None = None) -> Page:
         if FRAGMENT in request.query_params:
             body = bytes(response.body)
             kept[tag] = body, packed(body)
-            if len(kept) > MOST_KEPT:
+            if len(kept) > MAX_KEPT:
                 del kept[next(iter(kept))]
-            return packed_response(request, *kept[tag], headers, HTML)
+            return compressed_response(request, *kept[tag], headers, HTML)
         pack(request, response)
         return response
 

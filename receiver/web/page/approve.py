@@ -15,8 +15,8 @@ from receiver.ledger.approvals import approvable
 from receiver.logs import get_logger
 from receiver.service import Service
 from receiver.signing import APPROVAL_PATH, ApprovalToken
-from receiver.upkeep.operations import Asker
-from receiver.upkeep.promotion import Asked, approve_move
+from receiver.upkeep.operations import Requester
+from receiver.upkeep.promotion import ApprovalRequest, approve_move
 from receiver.web.body import ClientDisconnected
 from receiver.web.clients import MinuteLimiter, client_of, host_of
 from receiver.web.page.answers import short_text
@@ -25,7 +25,7 @@ from receiver.web.page.rendering import render
 from receiver.web.page.sessions import Session
 
 LINK, PAGE = "link", "page"
-LONGEST_NAME = 100
+MAX_NAME = 100
 HOUR = 3600
 DONE = "Approved. The channel is being moved."
 DONE_LATER = "Approved. The channel is not being moved yet."
@@ -86,13 +86,13 @@ class Approving:
         return _show(asked, home=home, message=message)
 
 
-async def _asker(service: Service, request: Request) -> Asker:
+async def _asker(service: Service, request: Request) -> Requester:
     name = (await form_of(request)).get("name", "").strip()
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise ValueError(f"write a name of at most {LONGEST_NAME} printable characters, or none")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise ValueError(f"write a name of at most {MAX_NAME} printable characters, or none")
     on = service.settings.admin_password is not None
     session = await current_session(service, request) if on else None
-    return Asker(LINK if session is None else PAGE, name)
+    return Requester(LINK if session is None else PAGE, name)
 
 
 async def to_approval(service: Service, request: Request, _: Session) -> Response:
@@ -111,7 +111,7 @@ async def to_approval(service: Service, request: Request, _: Session) -> Respons
 
 
 def _show(
-    asked: Asked, *, home: bool, heading: str = "", sentence: str = "", message: str = ""
+    asked: ApprovalRequest, *, home: bool, heading: str = "", sentence: str = "", message: str = ""
 ) -> Response:
     """Return the page; `home`: with a link to the overview. With a heading nothing is asked."""
     move, status = asked.move, HTTPStatus.GONE if heading else HTTPStatus.OK

@@ -29,21 +29,21 @@ from receiver.web.page.sessions import (
     CLOCK_SECONDS,
     KEPT_SECONDS,
     LOGIN_FORM_SECONDS,
-    LONGEST_KEPT_FORM,
+    MAX_KEPT_FORM,
     SESSION_SECONDS,
     Session,
     Sessions,
     is_of,
 )
 
-LARGEST_FORM = 16 * 1024
-MOST_FIELDS = 50
+MAX_FORM_BYTES = 16 * 1024
+MAX_FIELDS = 50
 SESSION = "session"
 EARLIER = "earlier"  # the cookie with the ids of the browser's last sessions
-MOST_EARLIER = 8
-MOST_VALID = 100  # sessions that are known not to be signed out
+MAX_EARLIER = 8
+MAX_VALID = 100  # sessions that are known not to be signed out
 FLASH = "flash"  # the cookie with the message of the last action
-LONGEST_FLASH = 600
+MAX_FLASH = 600
 FLASH_SECONDS = 60
 FRAGMENT = "live"  # the query parameter with which our script requests the live parts
 
@@ -163,7 +163,7 @@ async def _keep_form(service: Service, request: Request) -> Response:
     if not is_of(form.get("csrf", ""), earlier):
         return _say(request, RedirectResponse("/login", 303), _NOT_SIGNED_IN)
     kept = sessions.keep_form(path, form, now)
-    fits = len(kept) <= LONGEST_KEPT_FORM
+    fits = len(kept) <= MAX_KEPT_FORM
     after = f"/again?form={kept}" if fits else safe_path(form.get("back", "/"))
     response = RedirectResponse(f"/login?next={quote(after, safe='')}", 303)
     return _say(request, response, _KEPT if fits else _NOT_SIGNED_IN)
@@ -179,7 +179,7 @@ def _earlier(service: Service, request: Request) -> list[str]:
 
 def _say(request: Request, response: Response, message: str) -> Response:
     """Show a message on the next page."""
-    give_cookie(request, response, FLASH, quote(message[:LONGEST_FLASH]), FLASH_SECONDS)
+    give_cookie(request, response, FLASH, quote(message[:MAX_FLASH]), FLASH_SECONDS)
     return response
 
 
@@ -238,7 +238,7 @@ async def current_session(service: Service, request: Request) -> Session | None:
         return session
     if await ledger.read(lambda tx: is_revoked(tx, session.id)):
         return None
-    if len(valid) >= MOST_VALID:
+    if len(valid) >= MAX_VALID:
         valid.clear()
     valid[session.id] = commits
     return session
@@ -266,12 +266,14 @@ def _sessions(keys: tuple[Secret, ...], password: Secret) -> Sessions:
 async def form_of(request: Request) -> Form:
     """Return the fields of a form; if a field occurs twice, the last value."""
     try:
-        text = (await read_body(request, LARGEST_FORM)).decode("utf-8", "replace")
+        text = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     except BadBody as error:
         if error.reason is not Reason.BODY_TOO_LARGE:
             raise
-        raise BadBody(error.reason, f"The form is larger than {LARGEST_FORM // 1024} KiB") from None
-    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        raise BadBody(
+            error.reason, f"The form is larger than {MAX_FORM_BYTES // 1024} KiB"
+        ) from None
+    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
 
 
 def give_cookie(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
@@ -298,7 +300,7 @@ def read_cookie(request: Request, name: str) -> str:
 
 def flash_of(request: Request) -> str:
     """Return the message that the last response left for this page."""
-    return unquote(read_cookie(request, FLASH))[:LONGEST_FLASH]
+    return unquote(read_cookie(request, FLASH))[:MAX_FLASH]
 
 
 def _to_login(request: Request) -> Response:
@@ -371,7 +373,7 @@ class Login:
         log.info("login", address=address)
         response = RedirectResponse(after, 303)
         cookie, session = sessions.begin(now)
-        earlier = [*_earlier(service, request), session.id][-MOST_EARLIER:]
+        earlier = [*_earlier(service, request), session.id][-MAX_EARLIER:]
         give_cookie(request, response, SESSION, cookie, KEPT_SECONDS)
         give_cookie(request, response, EARLIER, sessions.keep_ids(earlier, now), KEPT_SECONDS)
         forget_cookie(request, response, LOGIN)

@@ -9,16 +9,16 @@ from statistics import median
 import msgspec
 from markupsafe import Markup
 
-from receiver.ledger.stats import Day, Settled, Took, count_days, last_times, read_days
+from receiver.ledger.stats import Day, PushDuration, Settled, count_days, last_times, read_days
 from receiver.ledger.transaction import Tx
 from receiver.timestamps import duration
 from receiver.web.page.flow import colour_of
 
 TALL = 100
-LEAST = 3  # the smallest part that can still be seen
+MIN_PART = 3  # the smallest part that can still be seen
 STEP, WIDE = 8, 6
-FEWEST = 30  # a few times are bars of the usual width, not blocks
-SLOWEST = 3
+MIN_BARS = 30  # a few times are bars of the usual width, not blocks
+SLOWEST_NAMED = 3
 COUNTED_FOR_SECONDS = 3600.0
 PARTS = ("done", "overwritten", "queued", "waiting", "parked", "ignored", "refused")
 LABELLED_EVERY = 7  # days
@@ -38,7 +38,7 @@ class DayCounts:
         self._known: dict[int, Settled] = {}
         self._counted_at = -math.inf
 
-    def read(self, tx: Tx) -> tuple[list[Day], list[Took]]:
+    def read(self, tx: Tx) -> tuple[list[Day], list[PushDuration]]:
         """Return the last days, and how long the last versions took."""
         now = time.monotonic()
         known = self._known if now - self._counted_at < COUNTED_FOR_SECONDS else {}
@@ -100,7 +100,7 @@ def _words(parts: Iterable[tuple[str, int]]) -> str:
 
 def _stacked(parts: Mapping[str, int], most: int) -> Markup:
     """Draw one day; each part can be seen, and all parts fit."""
-    scaled = {part: max(LEAST, many * TALL // most) for part, many in parts.items() if many}
+    scaled = {part: max(MIN_PART, many * TALL // most) for part, many in parts.items() if many}
     if scaled and (over := sum(scaled.values()) - TALL) > 0:
         scaled[max(scaled, key=lambda part: scaled[part])] -= over
     drawn, bottom = [], TALL
@@ -116,10 +116,10 @@ class TimesChart(msgspec.Struct, frozen=True):
     picture: Markup
     words: str
     top: int
-    slowest: tuple[Took, ...]
+    slowest: tuple[PushDuration, ...]
 
 
-def chart_of_times(newest_first: Sequence[Took]) -> TimesChart | None:
+def chart_of_times(newest_first: Sequence[PushDuration]) -> TimesChart | None:
     """Draw the times, oldest on the left, with lines at the median and at the 95th percentile.
 
     Bars end at twice the 95th percentile, so that one slow version does not flatten all others.
@@ -130,8 +130,8 @@ def chart_of_times(newest_first: Sequence[Took]) -> TimesChart | None:
     took = [max(1, one.milliseconds) for one in reversed(newest_first)]
     middle, high = int(median(took)), sorted(took)[math.ceil(len(took) * 0.95) - 1]
     top = min(max(took), 2 * high)
-    wide = max(FEWEST, len(took)) * STEP - (STEP - WIDE)
-    first = max(0, FEWEST - len(took))
+    wide = max(MIN_BARS, len(took)) * STEP - (STEP - WIDE)
+    first = max(0, MIN_BARS - len(took))
     drawn = [_bar(place, one, top) for place, one in enumerate(took, first)]
     drawn += [
         _LINE.format(name, wide, TALL - _height(value, top), TALL - _height(value, top))
@@ -142,7 +142,7 @@ def chart_of_times(newest_first: Sequence[Took]) -> TimesChart | None:
         f"at most {duration(max(took))}"
     )
     slow = sorted(newest_first, key=lambda one: one.milliseconds, reverse=True)
-    slowest = tuple(one for one in slow[:SLOWEST] if one.milliseconds > high)
+    slowest = tuple(one for one in slow[:SLOWEST_NAMED] if one.milliseconds > high)
     picture = _SVG.format(wide, TALL, _NAMED.format(words), Markup("").join(drawn))
     return TimesChart(picture, words, top, slowest)
 
@@ -155,4 +155,4 @@ def _bar(place: int, milliseconds: int, top: int) -> Markup:
 
 
 def _height(milliseconds: int, top: int) -> int:
-    return min(TALL, max(LEAST, milliseconds * TALL // top))
+    return min(TALL, max(MIN_PART, milliseconds * TALL // top))

@@ -31,7 +31,7 @@ from receiver.ledger.views import (
     DeliverySource,
     Registration,
 )
-from receiver.pipeline.prune import Scope, outlook
+from receiver.pipeline.prune import Scope, prune_preview
 from receiver.reasons import Reason, State, Verdict
 from receiver.rules.rule import Mode, Rule, takes
 from receiver.service import Service
@@ -130,7 +130,7 @@ def _date(milliseconds: int) -> datetime:
 # The page that lists deliveries, with its filters.
 
 ROWS = 50
-MOST_COUNTED = 100  # beside a status: more are "100+"
+MAX_COUNTED = 100  # beside a status: more are "100+"
 HOUR_MS = 60 * 60 * 1000
 FILTERS = (
     "text", "state", "verdict", "since", "day",
@@ -229,7 +229,7 @@ def _counts(tx: Tx, chosen: Mapping[str, str]) -> dict[str, str]:
     counts: dict[str, str] = {}
     if _filter(others).has_index:
         for word, sets in STATUSES:
-            wanted = replace(_filter({**others, **sets}), limit=MOST_COUNTED)
+            wanted = replace(_filter({**others, **sets}), limit=MAX_COUNTED)
             count, more = count_deliveries(tx, wanted)
             counts[word] = f"{count}+" if more else str(count)
     return counts
@@ -267,7 +267,7 @@ async def show_delivery(service: Service, request: Request, session: Session) ->
     for registration in row.registrations:
         if registration.reason == Reason.VERSION_LIMIT.value:
             scope = Scope(registration.app, most=1, keep=1)
-            old = await outlook(service.ledger, service.settings, scope)
+            old = await prune_preview(service.ledger, service.settings, scope)
             room[registration.id] = old.planned[0].target.version if old.planned else ""
     return await answer_page(
         request, session, "delivery.html",

@@ -29,7 +29,7 @@ from receiver.web.page.sessions import Session
 from receiver.web.rules import CheckedImage, ShownRule, checked, shown_rules
 from receiver.web.versions import VersionList, apps_of, lists_of
 
-MOST_ALIKE = 5  # registrations parked for the same reason that the overview shows
+MAX_ALIKE = 5  # registrations parked for the same reason that the overview shows
 
 
 def overview_page() -> Page:
@@ -48,8 +48,8 @@ def overview_page() -> Page:
             overview=overview, steps=steps,
             days=chart_of_days(days), times=chart_of_times(took),
             flows=[_newest_flow(one, settings.rules, overview) for one in overview.rules],
-            answer_colour=_answer_colour(overview), strange_links=_strange_links(overview),
-            most_alike=MOST_ALIKE,
+            answer_colour=_answer_colour(overview), strange_links=_unknown_links(overview),
+            most_alike=MAX_ALIKE,
         )  # fmt: skip
 
     return show_overview
@@ -63,7 +63,7 @@ def _newest_flow(rule: RuleOverview, rules: Sequence[Rule], overview: Overview) 
     return flow_of(rule.newest.tag, None, rule.newest.registrations, own, held=held)
 
 
-def _strange_links(overview: Overview) -> list[RefusedLink]:
+def _unknown_links(overview: Overview) -> list[RefusedLink]:
     """Return the refused requests that are no problem: anyone may have sent them."""
     named = {one.repository for one in overview.degraded if one.may_lose}
     return [one for one in overview.refused_links if one.repository not in named]

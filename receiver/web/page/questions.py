@@ -15,21 +15,21 @@ from receiver.images import ImageReference
 from receiver.ledger.channels import before, read_channel_state
 from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.gates import ALL
-from receiver.ledger.parked import ParkedAlike, parked_by_reason
+from receiver.ledger.parked import ParkedGroup, parked_by_reason
 from receiver.ledger.queries import delivery_detail
 from receiver.ledger.targets import read_target, version_with
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.prune import (
-    MOST_AT_ONCE,
+    MAX_BATCH,
     Scope,
     before_deletion,
     count_running,
     keep_count,
-    outlook,
     plan,
+    prune_preview,
 )
 from receiver.reasons import Reason, State
-from receiver.rules.channel_order import ByHand, ChannelState, version_number
+from receiver.rules.channel_order import ChannelState, ManualAction, version_number
 from receiver.rules.rule import Rule
 from receiver.service import Service
 from receiver.upkeep import operations
@@ -40,14 +40,14 @@ NOTHING = "nothing"
 Form = dict[str, str]
 Question = Callable[[Service, Form], Awaitable[str]]
 
-MOST_NAMED = 10
-VERBS = {ByHand.ROLLBACK: "Roll back", ByHand.PROMOTE: "Promote"}
+MAX_NAMED = 10
+VERBS = {ManualAction.ROLLBACK: "Roll back", ManualAction.PROMOTE: "Promote"}
 
 
 class Move(msgspec.Struct, frozen=True):
     """A move from the tag that the channel has; `previous`: to what a rollback restores."""
 
-    action: ByHand
+    action: ManualAction
     has: str
     image: ImageReference
     previous: bool
@@ -71,7 +71,9 @@ def _resolve_move(tx: Tx, rules: Sequence[Rule], app: str, channel: str, to: str
     previous = earlier is not None and earlier.image == image
     found = read_target(tx, app, version_with(tx, app, image) or "")
     pushed = None if found is None else found.push_time
-    action = ByHand.PROMOTE if _is_later(state, image, pushed, previous) else ByHand.ROLLBACK
+    action = (
+        ManualAction.PROMOTE if _is_later(state, image, pushed, previous) else ManualAction.ROLLBACK
+    )
     return Move(action, state.tag, image, previous)
 
 
@@ -94,20 +96,20 @@ def _is_later(
 
 def do_move(
     tx: Tx, rules: Sequence[Rule], channel: tuple[str, str], form: Mapping[str, str], source: str
-) -> tuple[ByHand, RecordedDelivery]:
+) -> tuple[ManualAction, RecordedDelivery]:
     """Make the move that was confirmed; raises ChannelNotMoved if it would be another one now."""
     to, tag = form.get("to", ""), form.get("tag", "")
     move = _resolve_move(tx, rules, *channel, to)
     if move is None:
         back = rollback_channel(tx, rules, *channel, to or None, source=source, by=source)
-        return ByHand.ROLLBACK, back
+        return ManualAction.ROLLBACK, back
     check_channel(tx, channel, form)
     if move.image.tag != tag:
         raise ChannelNotMoved(
             f"{'/'.join(channel)} would get {move.image.tag} now, not {tag or NOTHING}: look at it "
             "again"
         )
-    if move.action is ByHand.PROMOTE:
+    if move.action is ManualAction.PROMOTE:
         promoted = promote(
             tx,
             rules,
@@ -153,7 +155,7 @@ async def _changed(service: Service, channel: tuple[str, str], move: Move) -> li
     """Return what a move changes, or why it cannot be made."""
     to = exactly(move.image)
     try:
-        if move.action is ByHand.PROMOTE:
+        if move.action is ManualAction.PROMOTE:
             proposed = await service.moves.promotion(channel, to=to, from_channel=None)
         else:
             proposed = await service.moves.rollback(channel, None if move.previous else to)
@@ -184,8 +186,8 @@ async def before_pruning(service: Service, form: Form) -> str:
         return ""
     app, names, first = form.get("app", ""), form.get("versions", "").split(), ""
     if not names and keep_count(service.settings, app) is not None:
-        scope = Scope(app, most=MOST_AT_ONCE)
-        old = await outlook(service.ledger, service.settings, scope)
+        scope = Scope(app, most=MAX_BATCH)
+        old = await prune_preview(service.ledger, service.settings, scope)
         names = [one.target.version for one in old.planned]
         first = f"the oldest {len(names)}, " if old.more else ""
     form["versions"] = " ".join(names)
@@ -210,7 +212,7 @@ async def before_making_room(service: Service, form: Form) -> str:
     app = form.get("app", "")
     await check_limit(service, app, form.get("delivery", ""))
     planned = await plan(service.ledger, service.settings, Scope(app, most=1, keep=1))
-    names = [one.target.version for one in planned[:MOST_NAMED]]
+    names = [one.target.version for one in planned[:MAX_NAMED]]
     form["versions"] = " ".join(names)
     if not names:
         return ""
@@ -239,15 +241,15 @@ async def check_limit(service: Service, app: str, identity: str) -> None:
 
 async def before_replaying_all(service: Service, _: Form) -> str:
     """Ask before everything parked is replayed, with the targets by reason."""
-    parked = await service.ledger.read(lambda tx: parked_by_reason(tx, MOST_NAMED))
+    parked = await service.ledger.read(lambda tx: parked_by_reason(tx, MAX_NAMED))
     count = sum(alike.count for alike in parked)
     which = "the parked registration" if count == 1 else f"all {count} parked"
-    if count > operations.MOST_IN_REQUEST:
-        which = f"the oldest {operations.MOST_IN_REQUEST} of {count} parked"
+    if count > operations.MAX_IN_REQUEST:
+        which = f"the oldest {operations.MAX_IN_REQUEST} of {count} parked"
     return "\n".join([f"Replay {which}?", *map(_alike, parked)])
 
 
-def _alike(parked: ParkedAlike) -> str:
+def _alike(parked: ParkedGroup) -> str:
     more = parked.count - len(parked.targets)
     names = ", ".join(parked.targets) + (f", and {more} more" if more else "")
     return f"{parked.count} for {parked.reason}: {names}"

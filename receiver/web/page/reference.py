@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from receiver.web.document import example_of
 from receiver.web.messages import ProblemCode
 from receiver.web.operation import HTML, JSON
-from receiver.web.page.rendering import HEADERS, packed_response, render
+from receiver.web.page.rendering import HEADERS, compressed_response, render
 
 Schema = Mapping[str, Any]
 _CODE = re.compile(r"`([a-z_]+)`")
@@ -293,7 +293,7 @@ class Reference:
         if JSON in accepted and HTML not in accepted:
             return RedirectResponse(DOCUMENT, headers={"Vary": "Accept"})
         await asyncio.to_thread(lambda: self._compressed)  # the first time it takes a while
-        return packed_response(request, self._page, self._compressed, VARIES, HTML)
+        return compressed_response(request, self._page, self._compressed, VARIES, HTML)
 
     @cached_property
     def _page(self) -> bytes:

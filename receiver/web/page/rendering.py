@@ -46,7 +46,7 @@ async def serve_asset(request: Request) -> Response:
         return not_found()
     headers = {"Cache-Control": FOREVER, "X-Content-Type-Options": "nosniff"}
     kind = TYPES[Path(name).suffix]
-    return packed_response(request, CONTENTS[name], COMPRESSED[name], headers, kind)
+    return compressed_response(request, CONTENTS[name], COMPRESSED[name], headers, kind)
 
 
 JUST_NOW_MS = 5000
@@ -221,7 +221,7 @@ _environment.globals.update(asset=address_of, version_address=version_address, q
 
 # Compression with gzip, if the browser accepts it.
 
-LEAST_BYTES = 1000
+MIN_BYTES = 1000
 # Pages repeat text of outsiders, and BREACH guesses a secret beside it from the compressed size.
 # CSRF tokens are masked in each response (`Session.masked`), as every page has them. Signed links
 # are to be copied, so they cannot be masked: a page with one is sent as it is, and lists have none.
@@ -230,12 +230,12 @@ _LINKS = (PATH.encode(), APPROVAL_PATH.encode())
 
 def packed(body: bytes) -> bytes | None:
     """Return the body compressed; None if it is too short for that, or has a signed link."""
-    if len(body) < LEAST_BYTES or any(link in body for link in _LINKS):
+    if len(body) < MIN_BYTES or any(link in body for link in _LINKS):
         return None
     return gzip.compress(body, compresslevel=6, mtime=0)
 
 
-def packed_response(
+def compressed_response(
     request: Request, body: bytes, compressed: bytes | None, headers: Mapping[str, str], kind: str
 ) -> Response:
     """Return the body compressed, if it is and the browser accepts it, otherwise as it is."""

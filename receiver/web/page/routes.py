@@ -67,7 +67,7 @@ async def _health_and_lists(service: Service, request: Request) -> object:
         await service.refused_links.flush()
     if lists.wanted:
         await lists.refresh(service, apps_of(service))
-    return await service.health.lately(), lists.revision
+    return await service.health.cached(), lists.revision
 
 
 async def _lists(service: Service, request: Request) -> object:

@@ -15,8 +15,8 @@ SESSION_SECONDS = 12 * 60 * 60
 LOGIN_FORM_SECONDS = 60 * 60
 CLOCK_SECONDS = 60 * 60  # the clock may have been set back by this much since the session began
 KEPT_SECONDS = 7 * 24 * 60 * 60  # an expired cookie lets a form be kept, and the form itself
-LONGEST = 1024
-LONGEST_KEPT_FORM = 1500
+MAX_COOKIE = 1024
+MAX_KEPT_FORM = 1500
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class Sessions:
 
     def read_ids(self, cookie: str, now: int) -> list[str]:
         """Return the ids of a browser's last sessions; none if the cookie is invalid or expired."""
-        match content_of(self._serializer, cookie, LONGEST):
+        match content_of(self._serializer, cookie, MAX_COOKIE):
             case ["earlier", list(sessions), int(expires_at)] if now < expires_at:
                 return [str(one) for one in sessions]
             case _:
@@ -112,7 +112,7 @@ class Sessions:
 
     def read_form(self, text: str, now: int) -> tuple[str, dict[str, str]] | None:
         """Return the path and the fields of a kept form; None if it is invalid or too old."""
-        match content_of(self._serializer, text, LONGEST_KEPT_FORM):
+        match content_of(self._serializer, text, MAX_KEPT_FORM):
             case ["form", str(path), dict(form), int(expires_at)] if now < expires_at:
                 return path, {str(name): str(value) for name, value in form.items()}
             case _:
@@ -131,7 +131,7 @@ class Sessions:
         return str(self._serializer.dumps([kind, session.csrf, expires_at])), session
 
     def _read(self, expected: str, cookie: str, now: int, *, longer: int = 0) -> Session | None:
-        match content_of(self._serializer, cookie, LONGEST):
+        match content_of(self._serializer, cookie, MAX_COOKIE):
             case [str(kind), str(csrf), int(expires_at)] if kind == expected:
                 # A session that ends too late began while the clock was wrong.
                 valid = now < expires_at <= now + SESSION_SECONDS + CLOCK_SECONDS + longer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.edgegap.listing import MOST_PAGES, Listing, Pages, running_in
+from receiver.edgegap.listing import MAX_PAGES, Listing, Pages, running_in
 from receiver.edgegap.responses import Answer
 
 FIVE = [{"name": str(number)} for number in range(5)]
@@ -99,14 +99,14 @@ ROWS = st.lists(st.dictionaries(st.just("name"), ANY | st.text()) | ANY, max_siz
 def test_any_pages_end(bodies: list[Any]) -> None:
     listing, asked = read(*bodies)
 
-    assert asked <= min(len(bodies) + 1, MOST_PAGES)
+    assert asked <= min(len(bodies) + 1, MAX_PAGES)
     assert len({row["name"] for row in listing.rows}) == len(listing.rows)
 
 
 def test_new_names_for_ever_end_too() -> None:
     listing, asked = read(*(page([{"name": str(n)}], number=n + 1, total=999) for n in range(99)))
 
-    assert (asked, listing.complete) == (MOST_PAGES, False)
+    assert (asked, listing.complete) == (MAX_PAGES, False)
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ def found(
 
     source = asyncio.run(asked())
     name = None if source.version is None else str(source.version["name"])
-    return name, source.passed_over
+    return name, source.skipped
 
 
 @pytest.mark.parametrize(
-    ("without", "before", "name", "passed_over"),
+    ("without", "before", "name", "skipped"),
     [
         (set(), None, "1.2", ()),
         ({"1.2", "same-time"}, None, "staging", ("1.2", "same-time")),
@@ -57,7 +57,7 @@ def test_the_newest_is_none_of_those_excluded_and_not_the_version_itself(
     without: set[str],
     before: str | None,
     name: str | None,
-    passed_over: tuple[str, ...],
+    skipped: tuple[str, ...],
 ) -> None:
     version = before and sandbox.versions[APP, before]
 
@@ -68,7 +68,7 @@ def test_the_newest_is_none_of_those_excluded_and_not_the_version_itself(
         ),
     )
 
-    assert source == (name, passed_over)
+    assert source == (name, skipped)
 
 
 def test_a_version_just_made_is_copied_from_and_a_named_one_whatever_it_is(

@@ -121,7 +121,7 @@ def test_a_call_asks_for_an_unencoded_answer_and_reads_no_bomb() -> None:
     assert (headers["accept-encoding"], headers["x-a"]) == ("identity", "1")
 
 
-class Asked:
+class ApprovalRequest:
     """An HTTP server that answers with the host that it was asked for."""
 
     def __init__(self) -> None:
@@ -141,12 +141,12 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked() -> Asked:
-    return Asked()
+def asked() -> ApprovalRequest:
+    return ApprovalRequest()
 
 
 @pytest.fixture
-def proxy(asked: Asked) -> Iterator[str]:
+def proxy(asked: ApprovalRequest) -> Iterator[str]:
     with serving(asked) as url:
         yield url
 
@@ -160,7 +160,7 @@ def get(url: str, *, direct: bool = False) -> str:
 
 
 def test_a_call_goes_by_way_of_the_proxy_unless_it_is_exempt(
-    proxy: str, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    proxy: str, asked: ApprovalRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
     monkeypatch.setenv("NO_PROXY", "[::1],10.0.0.0/8,exempt.invalid")

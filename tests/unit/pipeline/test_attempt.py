@@ -21,11 +21,11 @@ from receiver.ledger.claims import Claimed
 from receiver.ledger.results import Result
 from receiver.pipeline.attempt import Attempt
 from receiver.pipeline.preflight import (
+    DockerHubOut,
     Findings,
     ImageOk,
     ImagePending,
     ImageRejected,
-    Out,
     Preflight,
 )
 from receiver.reasons import Outcome, Reason, State
@@ -169,7 +169,7 @@ def test_an_absent_version_is_created_and_read_back() -> None:
         (True, held(), Outcome.CREATED),
         (False, held(docker_tag="1.4.1"), Reason.NAME_TAKEN),
         (True, held(docker_tag="1.4.1"), Reason.NAME_TAKEN),
-        (True, held(ports=[]), Reason.STORED_OTHERWISE),
+        (True, held(ports=[]), Reason.STORED_DIFFERENTLY),
         (False, held(ports=[]), Outcome.UNCHANGED),
     ],
     ids=["known", "made by us", "other image", "ours, other image", "ours, no port", "no port"],
@@ -190,7 +190,7 @@ def test_what_edgegap_stored_otherwise_parks() -> None:
 
     result = attempt(client)
 
-    assert ending(result) is Reason.STORED_OTHERWISE
+    assert ending(result) is Reason.STORED_DIFFERENTLY
     assert "ports" in result.sentence
 
 
@@ -336,8 +336,8 @@ PENDING = ImagePending((Answer("HEAD", "/v2/", 404, message="no such tag"),))
         (ImageOk("sha256:new"), State.DONE, Outcome.CREATED),
         (PENDING, State.WAITING, Reason.IMAGE_NOT_READY),
         (ImageRejected(Rejected(Reason.NOT_AMD64, "No.")), State.PARKED, Reason.NOT_AMD64),
-        (Out("no connection", longest=HOUR), State.WAITING, Reason.DOCKER_HUB_UNAVAILABLE),
-        (Out("no connection", longest=HOUR, lasted=HOUR), State.DONE, Outcome.CREATED),
+        (DockerHubOut("no connection", longest=HOUR), State.WAITING, Reason.DOCKER_HUB_UNAVAILABLE),
+        (DockerHubOut("no connection", longest=HOUR, lasted=HOUR), State.DONE, Outcome.CREATED),
     ],
     ids=["there", "not there yet", "unfit", "Docker Hub is out", "out for too long"],
 )

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from receiver.dockerhub.registry import PullLimit
 from receiver.images import Login
-from receiver.pipeline.preflight import ImagePending, Out
+from receiver.pipeline.preflight import DockerHubOut, ImagePending
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_images import Kind
@@ -207,7 +207,7 @@ def test_a_429_of_the_registry_is_logged_as_a_pull_limit_used_up(
     hub.misbehave(Fault("status", method=method, path_contains="/manifests/", status=429))
 
     with capture_logs() as logs:
-        assert isinstance(there.look(), Out)
+        assert isinstance(there.look(), DockerHubOut)
 
     assert [line["remaining"] for line in logs if line["event"] == "pull_limit_low"] == [0]
 

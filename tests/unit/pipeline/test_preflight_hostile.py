@@ -140,7 +140,7 @@ def test_whatever_a_tokens_life_is_said_to_be(
     body = f'{{"token": "{token}", "expires_in": {life}}}'
     hub.misbehave(Fault("garbage", path_contains="/token", body=body))
 
-    found = there.run(there.preflight.registry.see(GAME, "1.0", None))
+    found = there.run(there.preflight.registry.resolve(GAME, "1.0", None))
 
     assert isinstance(found, Found)
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from receiver.edgegap.plans import Rejected
 from receiver.edgegap.responses import Answer
 from receiver.ledger.results import Result
-from receiver.pipeline.preflight import Findings, ImageOk, ImagePending, ImageRejected, Out
+from receiver.pipeline.preflight import DockerHubOut, Findings, ImageOk, ImagePending, ImageRejected
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import Evidence
 from receiver.rules.trial import OnFailure, Phase, TrialRun
@@ -449,8 +449,11 @@ REJECTED = ImageRejected(Rejected(Reason.NOT_AMD64, "Built for arm64."))
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (Out("HTTP 503", longest=0), Reason.DOCKER_HUB_UNAVAILABLE),
-        (Out("429: too many requests", longest=0, asked=90_000), Reason.DOCKER_HUB_UNAVAILABLE),
+        (DockerHubOut("HTTP 503", longest=0), Reason.DOCKER_HUB_UNAVAILABLE),
+        (
+            DockerHubOut("429: too many requests", longest=0, asked=90_000),
+            Reason.DOCKER_HUB_UNAVAILABLE,
+        ),
         (ImagePending((Answer("HEAD", "manifests/1.0", 404),)), Reason.IMAGE_NOT_READY),
     ],
 )
@@ -465,7 +468,7 @@ def test_nothing_is_deployed_before_it_is_known_which_digest_is_tried(
         one.images = Images(found, found, ImageOk(DIGEST))
         waits = await one.step()
         assert (waits.reason, waits.digest, one.sent) == (reason, None, [])
-        if isinstance(found, Out):
+        if isinstance(found, DockerHubOut):
             assert "is tried once the registry returns the digest of the tag" in waits.sentence
             assert waits.due_at >= one.now + found.asked
         ended = await one.ended()

@@ -11,16 +11,15 @@ from msgspec.structs import replace
 
 from receiver.images import ImageReference
 from receiver.rules.channel_order import (
-    ByHand,
     Channel,
     ChannelState,
     Evidence,
     Follow,
     Hold,
+    ManualAction,
     Need,
     Pushed,
     Unmet,
-    as_shown,
     below_what_is_there,
     higher,
     is_ordered,
@@ -28,6 +27,7 @@ from receiver.rules.channel_order import (
     unmet,
     version_number,
     why_not,
+    with_image_at_edgegap,
 )
 from receiver.rules.tag_patterns import parse_tag_pattern
 
@@ -285,14 +285,14 @@ def test_a_held_channel_says_since_when_and_what_lifts_it() -> None:
 
 
 def test_what_a_person_ordered_last_moves_a_held_channel_back() -> None:
-    has = channel_state("2.0.0", hold=HELD, ordered="r5", action=ByHand.ROLLBACK)
+    has = channel_state("2.0.0", hold=HELD, ordered="r5", action=ManualAction.ROLLBACK)
 
     assert moves(pushed("1.1.0", registration="r5"), has)
     assert not moves(pushed("1.1.0", registration="r6"), has)
 
 
 def test_a_restore_counts_while_the_channel_has_the_tag_by_our_doing() -> None:
-    has = channel_state("2.0.0", highest="2.0.0", ordered="r5", action=ByHand.RESTORE)
+    has = channel_state("2.0.0", highest="2.0.0", ordered="r5", action=ManualAction.RESTORE)
 
     assert is_ordered(pushed("2.0.0"), has)
     assert not is_ordered(pushed("1.0.0"), has)
@@ -351,11 +351,11 @@ def test_what_a_request_asked_for_is_what_it_has_unless_another_overtook_it(
 ) -> None:
     has_now = channel_state(tag, 10, highest=tag, asked=(ASKED,), **more)
 
-    shown = as_shown(channel(), has_now, REPOSITORY, "2.0.0")
+    shown = with_image_at_edgegap(channel(), has_now, REPOSITORY, "2.0.0")
 
     assert shown.tag == has
     assert shown.highest == has
-    assert as_shown(channel(), has_now, REPOSITORY, "1.5.0") is has_now
+    assert with_image_at_edgegap(channel(), has_now, REPOSITORY, "1.5.0") is has_now
 
 
 GAME = ImageReference("studio/game", "1.2")

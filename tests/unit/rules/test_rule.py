@@ -13,7 +13,7 @@ from receiver.errors import BadVersionName
 from receiver.reasons import Reason, Verdict
 from receiver.rules.rule import (
     Rule,
-    channels_of_two,
+    channels_of_two_repositories,
     match_of,
     may_collide,
     rule_on,
@@ -225,7 +225,9 @@ def test_two_repositories_that_move_one_channel_are_found() -> None:
         rule("other app", app="lobby", repository="studio/lobby", channels=("staging",)),
     ]
 
-    found = [(first.name, later.name, name) for first, later, name in channels_of_two(rules)]
+    found = [
+        (first.name, later.name, name) for first, later, name in channels_of_two_repositories(rules)
+    ]
 
     assert found == [("one", "other", "staging"), ("same repository", "other", "staging")]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadTagPattern
-from receiver.rules.tag_patterns import may_take_the_same, parse_tag_pattern
+from receiver.rules.tag_patterns import may_overlap, parse_tag_pattern
 
 TAGS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 
@@ -260,8 +260,8 @@ def test_the_reason_names_the_setting_exactly_if_it_would_help(bounds: str, tag:
 def test_whether_two_patterns_may_take_one_tag(one: object, other: object, may: bool) -> None:
     pair = parse_tag_pattern(one), parse_tag_pattern(other)
 
-    assert may_take_the_same(*pair) is may
-    assert may_take_the_same(*reversed(pair)) is may
+    assert may_overlap(*pair) is may
+    assert may_overlap(*reversed(pair)) is may
 
 
 @given(st.text(max_size=30) | st.lists(st.text(max_size=10)), TAGS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from receiver.config.settings import LiveSettings, Settings
 from receiver.ledger import ids
 from receiver.ledger.ledger import Ledger
-from receiver.ledger.purge import CATCHES_UP, LONGEST_STEP, PurgeClock
+from receiver.ledger.purge import CATCHES_UP, MAX_STEP, PurgeClock
 from receiver.ledger.queries import Filter, list_deliveries
 from receiver.ledger.transaction import Tx
 from receiver.upkeep.purge import Purge
@@ -20,8 +20,8 @@ HOUR = 3_600_000
 DAY = 24 * HOUR
 ERRORS = st.one_of(
     st.just(0),
-    st.integers(LONGEST_STEP + HOUR, 1000 * DAY),
-    st.integers(-1000 * DAY, -LONGEST_STEP - HOUR),
+    st.integers(MAX_STEP + HOUR, 1000 * DAY),
+    st.integers(-1000 * DAY, -MAX_STEP - HOUR),
 )
 
 
@@ -35,7 +35,7 @@ def test_readings_that_are_wrong_for_a_moment_never_put_it_ahead(
     before = 0
     for step, error in looks:
         now += step
-        wrong = error if abs(error - before) > LONGEST_STEP + HOUR else 0
+        wrong = error if abs(error - before) > MAX_STEP + HOUR else 0
         clock = clock.read(now + wrong)
         before = wrong
         assert clock.trusted <= now
@@ -43,8 +43,8 @@ def test_readings_that_are_wrong_for_a_moment_never_put_it_ahead(
 
 @given(st.integers(-500 * DAY, 500 * DAY), st.integers(0, 48))
 @example(error=4 * HOUR + 1, hours=1)  # less than a day is believed at once
-@example(error=LONGEST_STEP - HOUR, hours=1)
-@example(error=LONGEST_STEP, hours=1)
+@example(error=MAX_STEP - HOUR, hours=1)
+@example(error=MAX_STEP, hours=1)
 def test_an_error_that_lasts_for_hours_costs_hours_and_not_all_of_history(
     error: int, hours: int
 ) -> None:
@@ -54,7 +54,7 @@ def test_an_error_that_lasts_for_hours_costs_hours_and_not_all_of_history(
         now += HOUR
         clock = clock.read(now + error)
 
-    most = CATCHES_UP * hours * HOUR if error >= LONGEST_STEP else LONGEST_STEP
+    most = CATCHES_UP * hours * HOUR if error >= MAX_STEP else MAX_STEP
     assert clock.trusted <= now + max(0, min(error, most))
     assert clock.read(now).trusted <= now
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.ledger.stats import Day, Took
+from receiver.ledger.stats import Day, PushDuration
 from receiver.timestamps import duration
 from receiver.web.page.charts import (
-    FEWEST,
+    MIN_BARS,
     PARTS,
     STEP,
     TALL,
@@ -24,7 +24,7 @@ DAYS = st.lists(
 )
 TIMES = st.lists(
     st.builds(
-        Took,
+        PushDuration,
         app=st.text(max_size=5),
         version=st.sampled_from(["1.0.0", "<script>", '"&\u202e', "👩‍🚀"]),
         milliseconds=st.integers(0, 2**42),
@@ -46,10 +46,11 @@ def bars(drawn: str) -> list[dict[str, str]]:
     return found
 
 
-def took(*milliseconds: int) -> list[Took]:
+def took(*milliseconds: int) -> list[PushDuration]:
     """The times, the newest first."""
     return [
-        Took("my-game", f"1.{place}", one, f"d{place}") for place, one in enumerate(milliseconds)
+        PushDuration("my-game", f"1.{place}", one, f"d{place}")
+        for place, one in enumerate(milliseconds)
     ]
 
 
@@ -81,7 +82,7 @@ def test_a_day_is_stacked_in_the_colours_of_the_page_and_says_the_same_in_words(
 
 
 @given(TIMES)
-def test_times_are_drawn_within_their_frame(times: list[Took]) -> None:
+def test_times_are_drawn_within_their_frame(times: list[PushDuration]) -> None:
     chart = chart_of_times(times)
 
     assert (chart is None) == (not times)
@@ -95,7 +96,7 @@ def test_the_newest_is_on_the_right_and_few_are_not_drawn_as_blocks() -> None:
 
     assert chart is not None
     assert [bar["height"] for bar in bars(chart.picture)] == ["50", "100"]
-    end = (FEWEST - 1) * STEP
+    end = (MIN_BARS - 1) * STEP
     assert [int(bar["x"]) for bar in bars(chart.picture)] == [end - STEP, end]
     assert f'viewBox="0 0 {end + WIDE} {TALL}"' in chart.picture
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from receiver import metrics
 from receiver.web import protocol
-from receiver.web.protocol import LARGEST_HEAD, LimitedProtocol, LimitedServer
+from receiver.web.protocol import MAX_HEAD_BYTES, LimitedProtocol, LimitedServer
 from tests.support.receiver_process import until
 
 LARGE_RESPONSE = 8 * 1024 * 1024  # more than the kernel buffers
@@ -236,7 +236,7 @@ def rejected(reason: str) -> float:
     return metrics.requests_rejected.labels(reason)._value.get()  # type: ignore[no-any-return]
 
 
-LARGE = b"x" * (LARGEST_HEAD + 1)
+LARGE = b"x" * (MAX_HEAD_BYTES + 1)
 CHUNKED = request(b"POST /slow", b"Transfer-Encoding: chunked")
 
 
@@ -247,7 +247,7 @@ CHUNKED = request(b"POST /slow", b"Transfer-Encoding: chunked")
         request(b"GET /plain", b"Large: " + LARGE),
         request(b"GET /plain", *(b"N%d: " % n + b"x" * 1000 for n in range(70))),
         b"GET /plain HTTP/1.1\r\nLarge: " + LARGE,
-        b"\r\n" * LARGEST_HEAD,
+        b"\r\n" * MAX_HEAD_BYTES,
         CHUNKED + b"0\r\nTrailer: " + LARGE,
         CHUNKED + b"0\r\n" + b"".join(b"N%d: " % n + b"x" * 1000 + b"\r\n" for n in range(70)),
         CHUNKED + b"1\r\na\r\n5;" + LARGE * 4,
@@ -279,7 +279,7 @@ def test_a_head_over_64_kib_is_431_and_the_connection_ends(port: int, sent: byte
 
 
 def test_a_head_of_nearly_64_kib_is_read_in_pieces(port: int) -> None:
-    sent = request(b"GET /plain", b"Connection: close", b"L: " + b"x" * (LARGEST_HEAD - 100))
+    sent = request(b"GET /plain", b"Connection: close", b"L: " + b"x" * (MAX_HEAD_BYTES - 100))
     with connect(port) as connection:
         for at in range(0, len(sent), 5000):
             connection.sendall(sent[at : at + 5000])
@@ -306,7 +306,7 @@ def test_a_small_chunked_body_with_a_trailer_is_read_and_the_trailer_is_no_heade
 
 
 def test_a_head_that_takes_too_long_is_408(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "SLOWEST_HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "MAX_HEAD_SECONDS", 0.5)
     with connect(port) as connection:
         connection.sendall(b"GET /plain HTTP/1.1\r\nHo")
 
@@ -432,7 +432,7 @@ def test_requests_sent_far_ahead_are_429(port: int) -> None:
         connection.sendall(request(b"GET /plain") * 1000)
         received = response(connection)
 
-    assert received.count(b"got 0") == protocol.MOST_AHEAD + 1
+    assert received.count(b"got 0") == protocol.MAX_AHEAD + 1
     assert received.index(b"HTTP/1.1 429 ") > received.rindex(b"got 0")
 
 
@@ -447,13 +447,13 @@ def unread(port: int) -> socket.socket:
 def test_a_client_that_does_not_read_is_disconnected(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "SLOWEST_READ_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "MAX_READ_SECONDS", 0.5)
     with unread(port) as connection:
         until(lambda: connection.getsockname() in lost)
 
 
 def test_a_client_that_reads_slowly_gets_all(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "SLOWEST_READ_SECONDS", 3.0)
+    monkeypatch.setattr(protocol, "MAX_READ_SECONDS", 3.0)
     received = 0
     with unread(port) as connection:
         while received < LARGE_RESPONSE:
@@ -464,7 +464,7 @@ def test_a_client_that_reads_slowly_gets_all(port: int, monkeypatch: pytest.Monk
 def test_of_too_many_clients_that_do_not_read_the_oldest_is_disconnected(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MOST_UNREAD", 2)
+    monkeypatch.setattr(protocol, "MAX_UNREAD", 2)
     with ExitStack() as stack:
         clients = [stack.enter_context(unread(port)) for _ in range(3)]
 
@@ -485,7 +485,7 @@ def test_clients_that_do_not_read_give_way_to_new_connections() -> None:
 def test_a_sender_that_was_answered_before_the_end_of_its_request_is_disconnected(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "SLOWEST_HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "MAX_HEAD_SECONDS", 0.5)
     with connect(port) as connection:
         connection.sendall(request(b"POST /refused", b"Content-Length: 1000000") + b"x" * 1000)
 

@@ -15,7 +15,7 @@ from tests.month.history import RecordedEdgegap
 from tests.month.network import Network
 
 EDGEGAP_PORT, HUB_PORT, RECEIVER_PORT = 9001, 9002, 9003
-SHORTEST_SECONDS = 120.0
+MIN_SECONDS = 120.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 Switch = Callable[[], None]
@@ -103,7 +103,7 @@ class Period:
     end: float
 
 
-class Weather(Faults):
+class FaultSchedule(Faults):
     """Faults that apply to a share of the calls while they are on; it counts those it took."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -122,7 +122,7 @@ class Weather(Faults):
     def take(self, method: str, path: str) -> Fault | None:
         """Return the fault for a call, if any."""
         for name, (fault, share) in list(self._on.items()):
-            if fault.befalls(method, path) and self._chance.random() < share:
+            if fault.applies_to(method, path) and self._chance.random() < share:
                 self.taken[name] += 1
                 return fault
         return None
@@ -200,28 +200,28 @@ class Troubles:
     ) -> None:
         self._chance = random.Random(f"{seed} troubles")
         self._edgegap, self._hub, self._network = edgegap, hub, network
-        self.of_edgegap = Weather(random.Random(f"{seed} Edgegap"))
-        self.of_hub = Weather(random.Random(f"{seed} Docker Hub"))
+        self.of_edgegap = FaultSchedule(random.Random(f"{seed} Edgegap"))
+        self.of_hub = FaultSchedule(random.Random(f"{seed} Docker Hub"))
         self.kinds: Sequence[Trouble] = tuple(self._all())
 
     def _all(self) -> Iterator[Trouble]:
-        for side, weather, faults in (
+        for side, schedule, faults in (
             ("Edgegap", self.of_edgegap, _of_edgegap()),
             ("Docker Hub", self.of_hub, _of_hub()),
         ):
             for name, fault in faults:
-                yield self._injected(f"{side}: {name}", weather, fault)
+                yield self._injected(f"{side}: {name}", schedule, fault)
         yield from self._cut_off()
         yield from self._switches_of_edgegap()
         yield from self._switches_of_hub()
 
-    def _injected(self, name: str, weather: Weather, fault: Fault) -> Trouble:
+    def _injected(self, name: str, schedule: FaultSchedule, fault: Fault) -> Trouble:
         fault = replace(fault, times=None)
 
         def on() -> None:
-            weather.turn(name, fault, self._chance.choice(SHARES))
+            schedule.turn(name, fault, self._chance.choice(SHARES))
 
-        return Trouble(name, on, lambda: weather.turn(name, None))
+        return Trouble(name, on, lambda: schedule.turn(name, None))
 
     def _cut_off(self) -> Iterator[Trouble]:
         cut = self._network.cut_off
@@ -277,7 +277,7 @@ def periods(
     rounds = max(1, round(seconds / DAY / 12))
     for trouble in [one for one in troubles.kinds for _ in range(rounds)]:
         longest = min(trouble.longest, seconds / 12)
-        lasts = SHORTEST_SECONDS * (longest / SHORTEST_SECONDS) ** chance.random()
+        lasts = MIN_SECONDS * (longest / MIN_SECONDS) ** chance.random()
         at = begin + chance.uniform(0.0, seconds - lasts)
         planned.append((trouble, Period(trouble.name, at, at + lasts)))
     return sorted(planned, key=lambda one: one[1].begin)

@@ -14,9 +14,9 @@ from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
 from tests.crash.asking import ledger_of
 from tests.crash.disks import Disk, small_disk
-from tests.crash.endings import brought_to_an_end, channels_compared
+from tests.crash.edgegap_faults import LATEST_SECONDS, EdgegapFaults
+from tests.crash.endings import channels_compared, drained
 from tests.crash.lateness import EACH_PUSH, FOLLOWING, NEWEST, patches_land_late
-from tests.crash.misery import LATEST_SECONDS, Misery
 from tests.crash.prunings import PRUNED, PRUNING, pushed_again_while_pruning
 from tests.crash.reports import Report, count_up
 from tests.support.receiver_process import APP, RULE
@@ -33,7 +33,7 @@ STEPS = (-24 * HOUR, -HOUR, -8, 8, HOUR, 6 * HOUR)  # seconds that the clock is 
 NO_SMALL_DISK = "no small disk could be mounted, as root may: a full one was not tried"
 
 
-class Torments:
+class ProcessFaults:
     """Each is a few lines; they come in a shuffled order, every one before any comes again."""
 
     def __init__(
@@ -56,8 +56,8 @@ class Torments:
             self._known[DISK_FULL] = self._disk_full
             self._known["killed on a full disk"] = self._killed_on_a_full_disk
 
-    def go_on(self, seconds: float) -> None:
-        """Torment it for `seconds`, and through the whole list at least once."""
+    def run(self, seconds: float) -> None:
+        """Inject faults for `seconds`, and through the whole list at least once."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             names = list(self._known)
@@ -128,8 +128,8 @@ class Torments:
         time.sleep(self._chance.uniform(least, most))
 
 
-def torment(seconds: float, seed: int, *, set_clock: bool) -> Report:
-    """Torment a receiver for `seconds`, let it come to its end, and count."""
+def run_with_faults(seconds: float, seed: int, *, set_clock: bool) -> Report:
+    """Inject faults into a receiver for `seconds`, let it finish, and count."""
     megabytes = int(MEGABYTES + MEGABYTES_A_MINUTE * seconds / 60)
     sandbox = EdgegapSandbox(apps=(APP, PRUNED, NEWEST[0]))
     with (
@@ -144,12 +144,12 @@ def torment(seconds: float, seed: int, *, set_clock: bool) -> Report:
             Path(folder), url, config=rules + EACH_PUSH, environment=environment
         )
         try:
-            return _tormented(receiver, sandbox, disk, seconds, seed, set_clock=set_clock)
+            return _under_faults(receiver, sandbox, disk, seconds, seed, set_clock=set_clock)
         finally:
             receiver.kill()
 
 
-def _tormented(
+def _under_faults(
     receiver: ReceiverWithClock,
     sandbox: EdgegapSandbox,
     disk: Disk,
@@ -159,17 +159,17 @@ def _tormented(
     set_clock: bool,
 ) -> Report:
     receiver.start()
-    torments = Torments(receiver, disk, seed, set_clock=set_clock)
-    misery = Misery(sandbox, seed).start()
+    faults = ProcessFaults(receiver, disk, seed, set_clock=set_clock)
+    edgegap_faults = EdgegapFaults(sandbox, seed).start()
     senders = Senders(lambda: [receiver.url], at_once=SENDERS, pause=PAUSE_SECONDS, seed=seed)
     senders.start()
     try:
-        torments.go_on(seconds)
+        faults.run(seconds)
     finally:
         answer = senders.stop()
-        misery.end()
+        edgegap_faults.end()
     path = ledger_of(disk.folder)
-    end = brought_to_an_end(receiver, path, kills=torments.kills)
+    end = drained(receiver, path, kills=faults.kills)
     races = 0 if set_clock else pushed_again_while_pruning(receiver, sandbox, path)
     patches_land_late(receiver, sandbox, answer, minutes=seconds / 60, seed=seed)
     time.sleep(LATEST_SECONDS)  # nothing says when the last PATCH is carried out
@@ -179,8 +179,8 @@ def _tormented(
         path,
         answer,
         sandbox,
-        torments.done,
-        faults=misery.faults,
+        faults.done,
+        edgegap_faults=edgegap_faults.faults,
         races=races,
         log=receiver.log,
         end=end,

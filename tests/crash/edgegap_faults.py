@@ -29,7 +29,7 @@ def some_fault(chance: random.Random) -> Fault:
     return chance.choice(kinds)
 
 
-class Misery:
+class EdgegapFaults:
     """Adds faults from a thread of its own until it is ended."""
 
     def __init__(self, sandbox: EdgegapSandbox, seed: int) -> None:
@@ -39,7 +39,7 @@ class Misery:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> "Misery":
+    def start(self) -> "EdgegapFaults":
         """Begin."""
         self._thread.start()
         return self
