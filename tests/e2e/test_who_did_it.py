@@ -147,6 +147,11 @@ def test_each_action_of_the_page_logs_that_it_came_from_there(scene: Scene) -> N
     here, first, parked = scene.here, scene.deliveries[0], scene.registration
     image = f"{REPOSITORY}:1.2"
     calls: list[tuple[str, dict[str, str], str]] = [
+        (
+            "replay-reason",
+            {"reason": "version_name_invalid", "registrations": parked},
+            "replayed",
+        ),
         ("replay-parked", {}, "replayed"),
         ("dismiss", {"registration": parked}, "dismissed"),
         ("undo-dismissal", {"registration": parked}, "dismissal_undone"),
