@@ -1,4 +1,4 @@
-"""Manual operations: push, replay, pause, resume, open a gate.
+"""Manual operations: push, replay, dismiss, move or release a channel, pause, resume, open a gate.
 
 The page, the API and the commands call these, also a command without a running server.
 """
@@ -27,10 +27,11 @@ from receiver.ledger.views import Changed, RegistrationId, described
 from receiver.logs import Source, log_operation, requested_by
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
+from receiver.rules.channel_order import ManualAction
 from receiver.rules.rule import Rule
 from receiver.timestamps import Time
 from receiver.upkeep.catch_up import credentials_for
-from receiver.upkeep.channels import pause_repository
+from receiver.upkeep.channels import log_moved, pause_repository, release
 from receiver.upkeep.replay import Replayed, ReplayedDeliveries, replay_selected, selected
 
 TIMEOUT_SECONDS = 5.0
@@ -228,6 +229,38 @@ class Manual(msgspec.Struct, frozen=True):
             named = [one.delivery for one in done.replayed[:MAX_NAMED]]
             log_operation("replayed", source=source, count=len(done.replayed), deliveries=named)
         return done
+
+    async def move_channel(
+        self,
+        channel: tuple[str, str],
+        source: Source,
+        move: Callable[[Tx], tuple[ManualAction, RecordedDelivery]],
+    ) -> RecordedDelivery:
+        """Record and queue the move that `move` decides on; raises ChannelNotMoved."""
+        action, recorded = await self.ledger.write(move)
+        log_moved(action, *channel, recorded, source)
+        self.wake()
+        return recorded
+
+    async def release_channel(
+        self,
+        channel: tuple[str, str],
+        source: Source,
+        check: Callable[[Tx], None] = lambda _: None,
+    ) -> str:
+        """Release a held channel; return what moves it next. Raises ChannelNotMoved.
+
+        `check` may raise it, too: the channel is not as the person saw it.
+        """
+        rules = self.current.settings.rules
+
+        def write(tx: Tx) -> str:
+            check(tx)
+            return release(tx, rules, *channel)
+
+        sentence = await self.ledger.write(write)
+        log_operation("released", source=source, app=channel[0], channel=channel[1])
+        return sentence
 
     async def pause(self, repository: str, source: Source) -> PausedRepositories:
         """Pause the registrations of a repository, or of `*`; raises UnknownRepository."""

@@ -11,11 +11,11 @@ from receiver.images import is_digest
 from receiver.ledger import channels
 from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.transaction import Tx
-from receiver.logs import Source, log_operation, requested_by
+from receiver.logs import Source, requested_by
 from receiver.rules.channel_order import ManualAction
 from receiver.service import Service
 from receiver.upkeep import trials
-from receiver.upkeep.channels import ChannelNotMoved, log_moved, promote, release, rollback_channel
+from receiver.upkeep.channels import ChannelNotMoved, promote, rollback_channel
 from receiver.upkeep.promotion import ProposedMove
 from receiver.web.bodies import (
     ChannelList,
@@ -109,11 +109,9 @@ async def _moved(
     source: Source,
 ) -> Response:
     try:
-        recorded = await service.ledger.write(move)
+        recorded = await service.manual.move_channel(channel, source, lambda tx: (action, move(tx)))
     except ChannelNotMoved as error:
         return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
-    log_moved(action, *channel, recorded, source)
-    service.worker.wake()
     return json_response(QueuedMove(recorded.delivery, recorded.ruling.sentence), 202)
 
 
@@ -127,12 +125,11 @@ async def _moved(
 )  # fmt: skip
 async def release_channel(service: Service, request: Request, body: ReleaseRequest) -> Response:
     """Release a held channel."""
-    rules, channel = service.settings.rules, (body.app, body.channel)
+    channel = body.app, body.channel
     try:
-        sentence = await service.ledger.write(lambda tx: release(tx, rules, *channel))
+        sentence = await service.manual.release_channel(channel, source_of(request))
     except ChannelNotMoved as error:
         return problem(ProblemCode.CHANNEL_NOT_CHANGED, str(error))
-    log_operation("released", source=source_of(request), app=body.app, channel=body.channel)
     return json_response(Released(sentence))
 
 

@@ -18,9 +18,7 @@ from receiver.service import Service
 from receiver.upkeep.channels import (
     ChannelNotMoved,
     UnknownRepository,
-    log_moved,
     promote,
-    release,
 )
 from receiver.upkeep.notify import send_tests
 from receiver.upkeep.operations import Requester, dismiss, undo_dismissal
@@ -123,27 +121,20 @@ async def _moved(
     move: Callable[[Tx], tuple[ManualAction, RecordedDelivery]],
 ) -> Redirect:
     try:
-        action, recorded = await service.ledger.write(move)
+        recorded = await service.manual.move_channel(_channel(form), Source.PAGE, move)
     except ChannelNotMoved as error:
         return Redirect(_back(form, "/channels"), f"Nothing was moved: {error}.")
-    service.worker.wake()
-    log_moved(action, *_channel(form), recorded, Source.PAGE)
     return Redirect(f"/deliveries/{recorded.delivery}", recorded.ruling.sentence)
 
 
 async def _release(service: Service, form: Form) -> Redirect:
-    rules, (app, channel) = service.settings.rules, _channel(form)
-
-    def write(tx: Tx) -> str:
-        released = release(tx, rules, app, channel)
-        check_channel(tx, (app, channel), form)
-        return released
-
+    channel = _channel(form)
     try:
-        sentence = await service.ledger.write(write)
+        sentence = await service.manual.release_channel(
+            channel, Source.PAGE, lambda tx: check_channel(tx, channel, form)
+        )
     except ChannelNotMoved as error:
         return Redirect(_back(form, "/channels"), f"Nothing was released: {error}.")
-    log_operation("released", source=Source.PAGE, app=app, channel=channel)
     return Redirect(_back(form, "/channels"), sentence)
 
 
