@@ -76,7 +76,7 @@ class Images(Preflight):
     def __init__(self) -> None:
         self.digests: dict[str, int] = {}
 
-    async def look(self, image: ImageReference, rule: Rule) -> ImageOk:
+    async def check(self, image: ImageReference, rule: Rule) -> ImageOk:
         return ImageOk(digest_of(self.digests.get(image.tag, 0)))
 
 

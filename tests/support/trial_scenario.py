@@ -62,7 +62,7 @@ class Images:
     def __init__(self, *found: Findings) -> None:
         self.found = list(found)
 
-    async def look(self, image: ImageReference, rule: Rule) -> Findings:
+    async def check(self, image: ImageReference, rule: Rule) -> Findings:
         assert (image, rule.name) == (CLAIMED.image, CLAIMED.rule)
         return self.found.pop(0) if len(self.found) > 1 else self.found[0]
 

@@ -76,7 +76,7 @@ class FakeClient:
         self._prepared[method].append(Answer(method, "/", status, message=message, **more))
         return self
 
-    async def look(self, app: str, version: str) -> Answer:
+    async def get_version(self, app: str, version: str) -> Answer:
         held = self.versions_held.get(version)
         return self._answer("GET", version_path(app, version), held)
 
@@ -111,7 +111,7 @@ class FakePreflight:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
 
-    async def look(self, image: ImageReference, rule: Rule) -> Findings:
+    async def check(self, image: ImageReference, rule: Rule) -> Findings:
         return self._findings
 
 
