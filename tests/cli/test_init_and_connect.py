@@ -195,7 +195,7 @@ def test_a_repository_is_added_later(newcomer: Newcomer, hub: DockerHubSandbox) 
     assert newcomer.config().startswith(before)
     assert stat.S_IMODE(file.stat().st_mode) == mode
     checked = newcomer.run("check").stdout
-    assert f"rule  {LOBBY} → lobby: {LOBBY} → lobby/{{tag}}" in checked
+    assert f"rule  {LOBBY} → lobby  {LOBBY}  lobby/{{tag}}" in checked
     assert "receiver reload" in done.stdout
     assert "warn" not in done.output
     assert webhooks(hub, LOBBY) == [newcomer.run("link", LOBBY).stdout.strip()]

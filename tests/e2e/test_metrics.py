@@ -199,7 +199,7 @@ def test_without_memory_a_push_is_not_accepted_and_may_be_sent_again(
         answer = receiver.post(webhook_body("1.0.0"))
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
-    assert answer.json()["reason"] == "ledger_unavailable"
+    assert answer.json()["code"] == "ledger_unavailable"
 
 
 def test_a_reload_shows_whether_it_succeeded_and_when(receiver: ReceiverProcess) -> None:

@@ -157,7 +157,7 @@ def test_a_deletion_that_two_replicas_confirm_is_notified_once(ledger: Ledger, l
     settings = Settings(rules=(rule,), notices=(Notice("team", Secret("json://x")),))
 
     class Client:
-        async def look(self, app: str, version: str) -> Answer:
+        async def get_version(self, app: str, version: str) -> Answer:
             if late:
                 await ledger.write(lambda tx: end_deletion(tx, deletion, deleted=True, why="old"))
             return Answer("GET", version_path(app, version), HTTPStatus.NOT_FOUND)
