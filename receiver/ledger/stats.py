@@ -30,7 +30,8 @@ _LAST = """SELECT max(at) FROM (
   WHERE made_at IS NOT NULL AND mode = 'create' AND deleted_at IS NULL
  UNION ALL SELECT at FROM (SELECT at FROM channel_moves ORDER BY id DESC LIMIT 1) moved) success"""
 _WAITING = """SELECT waiting_reason, count(*) AS held, min(waiting_since) AS since,
-  min(due_at) AS next_try FROM registrations WHERE state = 'waiting' GROUP BY waiting_reason"""
+  min(CASE WHEN state = 'waiting' THEN due_at END) AS next_try FROM registrations
+ WHERE state IN ('waiting', 'working') AND waiting_reason IS NOT NULL GROUP BY waiting_reason"""
 _NEWEST = """SELECT t.app, t.version, t.made_at AS created_at,
   (SELECT max(l.delivery_id) FROM led_to l WHERE l.registration_id = t.registration_id) AS delivery
  FROM targets t WHERE t.made_at IS NOT NULL AND t.mode = 'create' AND t.deleted_at IS NULL
@@ -50,12 +51,15 @@ _HELD_OF = f"{_HELD} AND repository = :repository"
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Registrations that wait for one reason: how many, since when, and when the first is due."""
+    """Registrations that wait for one reason: how many, since when, and when the first is due.
+
+    One that is tried again still waits until that has succeeded.
+    """
 
     reason: str | None
     held: int
     since: int
-    next_try: int
+    next_try: int | None  # None while all of them are tried again
 
 
 def waiting_by_reason(tx: Tx) -> list[Waiting]:

@@ -315,7 +315,7 @@ def _together(code: Code, message: str, waiting: Sequence[Waiting], since: int |
         message,
         _time(min((one.since for one in waiting), default=since) if since is None else since),
         sum(one.held for one in waiting),
-        _time(min((one.next_try for one in waiting), default=None)),
+        _time(min((at for one in waiting if (at := one.next_try) is not None), default=None)),
     )
 
 

@@ -204,3 +204,26 @@ def test_a_line_under_the_mouse_still_fills_itself_in(here: ReceiverHere, page: 
 
     expect(line).to_contain_text(f"created {APP}/1.1")
     assert abs(title.evaluate(TOP) - before) < 2
+
+
+def test_a_time_that_grows_longer_moves_nothing_under_the_mouse(
+    here: ReceiverHere, page: Page
+) -> None:
+    """After ten seconds the line above took a second line."""
+    here.ended(here.push("4.0"))
+    sign_in(page, PASSWORD)
+    time = page.locator("main .pushes time").first
+    shown = time.inner_text()
+    time.evaluate(
+        "one => Object.assign(one.style, {display: 'inline-block', width: `${one.offsetWidth}px`})"
+    )
+    heading = page.get_by_role("heading", name="Deliveries by day")
+    heading.hover()
+    before = heading.bounding_box()
+
+    time.evaluate("one => { one.dateTime = new Date(Date.now() - 1_200_000).toISOString() }")
+    page.wait_for_timeout(LOOKS)
+
+    assert (heading.bounding_box(), time.inner_text()) == (before, shown)
+    page.mouse.move(0, 0)
+    expect(time).to_have_text("20 min ago")

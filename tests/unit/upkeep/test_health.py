@@ -260,6 +260,26 @@ def test_edgegaps_own_trouble_is_said_while_something_waits(
     assert get(here, "/api/overview")["degraded"] == []
 
 
+def test_edgegaps_trouble_is_said_also_while_it_is_asked_again(
+    here: ReceiverHere, sandbox: EdgegapSandbox
+) -> None:
+    """An Edgegap that hangs was well for the 20 seconds of each attempt."""
+    sandbox.misbehave(Fault("status", status=503, times=None))
+    delivery = here.push("1.0.0")
+    until(lambda: get(here, "/api/overview")["degraded"])
+    sandbox.behave()
+    sandbox.misbehave(Fault("slow", seconds=3600, times=None))
+    until(lambda: here.details(delivery)["registrations"][0]["state"] == "working")
+
+    (one,) = get(here, "/api/overview")["degraded"]
+
+    assert (one["code"], one["held"], one["next_try_at"]) == ("edgegap", 1, None)
+    sandbox.behave()
+    sandbox.proceed()
+    here.ended(delivery)
+    assert get(here, "/api/overview")["degraded"] == []
+
+
 @pytest.mark.parametrize(
     ("status", "code", "clause"),
     [

@@ -28,7 +28,9 @@ function onClock(moment, local) {
   return [new Date(moment.getTime() + offset * 60_000).toISOString().slice(0, 19).replace("T", " "), zone];
 }
 
-function showTimes() {
+// `all`: also where something in use or in view would move, as a longer text may take another line.
+function showTimes(all = true) {
+  const changes = [];
   const local = localStorage.getItem("times") === "local";
   for (const button of document.querySelectorAll("[data-zone]")) {
     button.setAttribute("aria-pressed", String((button.dataset.zone === "local") === local));
@@ -39,10 +41,13 @@ function showTimes() {
     const [clock, zone] = onClock(moment, local);
     const absolute = `${clock.slice("clock" in time.dataset ? 11 : 0, 16)} ${zone}`;
     const text = fromNow(moment, lasting) ?? (lasting ? `since ${absolute}` : absolute);
-    if (time.textContent !== text) time.textContent = text;
+    const shown = time.textContent;
+    if (shown !== text) changes.push(() => { time.textContent = text; return () => { time.textContent = shown; }; });
     const title = `${clock} ${zone} · ${onClock(moment, !local).join(" ")}`;
     if (time.title !== title) time.title = title;
   }
+  const page = document.querySelector("main");
+  if (changes.length && !unlessMoved(page, changes, all)) for (const change of changes) unlessMoved(page, [change]);
 }
 
 // The link of a repository is on a page of its own, which is shown if it cannot be copied from here.
@@ -302,7 +307,7 @@ async function lookIfDue() {
     dueAt += interval();
     looking = false;
   } else if (waiting.size) showWaiting();
-  showTimes();
+  showTimes(false);
 }
 
 function lookAtOnce() {
