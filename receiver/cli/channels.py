@@ -63,7 +63,7 @@ def channels(app: str | None, as_json: bool) -> None:
             f"{channel.app}/{channel.channel}",
             move.from_tag or "(new)",
             move.tag,
-            f"{move.action} by {move.source or 'a purged delivery'}",
+            f"{move.action} by {move.by or move.source or 'a purged delivery'}",
             move.rule,
         )
         for channel in found.channels

@@ -358,7 +358,9 @@ def asked_app(given: str | None, apps: Sequence[str]) -> str:
     """Return the app that is given, or chosen from the list."""
     if not given:
         click.echo(ABOUT_APP)
-    app = given or click.prompt("Edgegap app", type=click.Choice(apps) if apps else str)
+    kind = click.Choice(apps) if apps else str
+    only = apps[0] if len(apps) == 1 else None
+    app = given or click.prompt("Edgegap app", type=kind, default=only)
     if apps and app not in apps:
         raise CommandError(f"Edgegap has no app {app}; it has {', '.join(apps)}", NOT_DONE)
     return str(app)

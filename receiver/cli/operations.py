@@ -99,7 +99,8 @@ def resume(repository: str | None, everything: bool) -> None:
         )
         subject = "nothing is" if everything else f"{name} is not"
         raise CommandError(f"{subject} paused{everything_is}", NOT_DONE)
-    click.echo("Resumed.")
+    everywhere = "Resumed all repositories, also those that were paused by name."
+    click.echo(everywhere if everything else "Resumed.")
     if pauses.ALL in done.paused:
         click.echo("receiver: all repositories are still paused", err=True)
 

@@ -90,8 +90,10 @@ _ACTION = """SELECT action FROM channel_moves WHERE app = :app AND channel = :na
 _SOURCE = """SELECT d.source FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
  WHERE l.registration_id = :registration ORDER BY d.id LIMIT 1"""
 _MOVES = """SELECT at, from_repository, from_tag, repository, tag, digest, push_time AS pushed_at,
-  action, source, rule, registration_id FROM channel_moves
- WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT :most"""
+  action, source, rule, registration_id,
+  (SELECT coalesce(d.requested_by, d.pusher) FROM led_to l JOIN deliveries d ON d.id = l.delivery_id
+    WHERE l.registration_id = m.registration_id ORDER BY d.requested_by IS NULL, d.id LIMIT 1) AS by
+ FROM channel_moves m WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT :most"""
 _HISTORY = """SELECT from_repository, from_tag, repository, tag, digest, action FROM channel_moves
  WHERE app = :app AND channel = :name ORDER BY id DESC LIMIT :most"""
 _NEWEST_KNOWN = """SELECT max(push_time) FROM (

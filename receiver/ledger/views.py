@@ -436,6 +436,7 @@ class Move(msgspec.Struct, frozen=True):
     pushed_at: Time
     action: MoveAction
     source: MoveSource
+    by: Annotated[str | None, described("Who requested it, or pushed; null if not known.", "anna")]
     rule: str
     registration_id: RegistrationId
 

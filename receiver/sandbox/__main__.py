@@ -16,13 +16,14 @@ from receiver.sandbox.serving import serving
 
 REPOSITORY = "studio/game-server"
 USER = REPOSITORY.partition("/")[0]
+ACCESS_TOKEN = "sandbox-access-token"  # noqa: S105  # of the user at Docker Hub; valid only here
 FIRST = "1.0.0"
 A_DAY = 86_400
 
 
-def _furnish(edgegap: EdgegapSandbox, hub: DockerHubSandbox, token: str) -> None:
+def _furnish(edgegap: EdgegapSandbox, hub: DockerHubSandbox) -> None:
     """Add a first version to each app, whose settings are copied, and a user who may do all."""
-    hub.add_login(USER, token, "admin")
+    hub.add_login(USER, ACCESS_TOKEN, "admin")
     hub.add_repository(REPOSITORY)
     hub.push_image(REPOSITORY, FIRST, pushed_at=time.time() - A_DAY)
     port = {"port": 7777, "protocol": "UDP", "to_check": True, "tls_upgrade": False, "name": "game"}
@@ -53,7 +54,7 @@ def main() -> None:
         "--app", action="append", help="an app of Edgegap; may be repeated; default my-game"
     )
     parser.add_argument(
-        "--token", default="sandbox-token", help="of Edgegap and Docker Hub; default sandbox-token"
+        "--token", default="sandbox-token", help="of Edgegap; default sandbox-token"
     )
     parser.add_argument(
         "--version-limit", type=int, help="maximum versions per app; 2 on Edgegap's free tier"
@@ -79,14 +80,14 @@ def main() -> None:
         print(f"EDGEGAP_TOKEN={arguments.token}", flush=True)
         if arguments.dockerhub_port is not None:
             hub = DockerHubSandbox()
-            _furnish(sandbox, hub, arguments.token)
+            _furnish(sandbox, hub)
             url = served.enter_context(
                 serving(hub.app, host=arguments.host, port=arguments.dockerhub_port)
             )
             print(f"DOCKERHUB_REGISTRY_URL={url}", flush=True)
             print(f"DOCKERHUB_AUTH_URL={url}/token", flush=True)
             print(f"DOCKERHUB_API_URL={url}", flush=True)
-            print(f"\n# Docker Hub: the user {USER} with the token {arguments.token}", flush=True)
+            print(f"\n# Docker Hub: the user {USER}, access token {ACCESS_TOKEN}", flush=True)
             push = json.dumps({"push": [{"repository": REPOSITORY, "tag": "1.0.1"}]})
             print(f"# Push a tag:\n#   curl -d '{push}' {url}/_sandbox/state", flush=True)
         try:

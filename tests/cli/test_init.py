@@ -104,6 +104,18 @@ def test_it_asks_for_what_is_not_given_and_lists_the_apps(beginner: Beginner) ->
     assert "DOCKERHUB_TOKEN=dckr_pat_1" in beginner.written()[".env"]
 
 
+def test_the_only_app_is_taken_by_return(beginner: Beginner, sandbox: EdgegapSandbox) -> None:
+    """It asked again, without a word."""
+    for app in {*sandbox.apps} - {APP}:
+        del sandbox.apps[app]
+    typed = [REPOSITORY, URL, "sandbox-token", "", "", ""]
+
+    done = beginner.init(typed="\n".join(typed) + "\n")
+
+    assert done.exit_code == 0, done.output
+    assert f'app = "{APP}"' in beginner.written()["receiver.toml"]
+
+
 def test_for_public_images_no_login_is_needed(beginner: Beginner, hub: DockerHubSandbox) -> None:
     done = beginner.init(*FLAGS, typed="\n", EDGEGAP_TOKEN="sandbox-token")
 

@@ -551,3 +551,22 @@ def test_a_push_that_joins_a_promotion_while_it_is_made_does_not_park_it(
 
     assert ended["outcome"] == "updated"
     assert sandbox.versions[APP, "live"]["docker_tag"] == "1.0"
+
+
+def test_the_board_says_who_moved_a_channel(here: ReceiverHere) -> None:
+    """It named the source only: `push by webhook`."""
+    pushed(here, "1.0")
+    asked = {"app": APP, "channel": "prod", "to": "1.0"}
+    token = {"Authorization": f"Bearer {here.api_token()}"}
+    moved = httpx.post(f"{here.url}/api/promote", json=asked, headers=token, trust_env=False)
+    here.ended(moved.json()["delivery"])
+
+    listed = httpx.get(f"{here.url}/api/channels", headers=token, trust_env=False).json()
+
+    by = {one["channel"]: one["moves"][0]["by"] for one in listed["channels"]}
+    assert by["staging"] == "builder"
+    assert by["prod"].startswith("api (")
+    with visitor(here) as person:
+        shown = person.read("/channels").text
+    assert "push by builder, rule" in shown
+    assert f"promote by {by['prod']}, rule" in shown

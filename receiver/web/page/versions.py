@@ -14,6 +14,7 @@ from receiver.ledger.views import EndedDeletion, Move
 from receiver.rules.retention import Retention
 from receiver.rules.rule import Mode, Rule
 from receiver.service import Service
+from receiver.timestamps import format_time
 from receiver.upkeep.channels import ChannelNotMoved
 from receiver.upkeep.version_settings import VersionReader, VersionUnknown, VersionUnreadable
 from receiver.web.page.answers import answer_page, short_text
@@ -47,11 +48,15 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """An app and its versions, without its channels; `going` may be deleted now."""
+    """An app and its versions, without its channels; `going` may be deleted now.
+
+    `channels`: those of the rules, to which a version may be moved.
+    """
 
     app: AppVersions
     rows: tuple[Row, ...]
     going: tuple[str, ...]
+    channels: tuple[str, ...]
 
 
 async def show_versions(service: Service, request: Request, session: Session) -> Response:
@@ -74,7 +79,8 @@ def shown_app(app: AppVersions, channels: set[tuple[str, str]]) -> Shown:
         Row(one, _why(one), one.version in app.prunable, failed.get(one.version), before)
         for one, before in zip(versions, befores, strict=False)
     )
-    return Shown(app, rows, tuple(name for name in app.prunable if name not in failed))
+    going = tuple(name for name in app.prunable if name not in failed)
+    return Shown(app, rows, going, tuple(sorted(name for of, name in channels if of == app.app)))
 
 
 def _why(version: Version) -> str:
@@ -160,17 +166,21 @@ def _followed(rules: Sequence[Rule], app: str, name: str) -> str:
 
 
 def _choices(app: AppVersions, channel: AppChannel | None) -> Mapping[str, str]:
-    """Return the images that a channel may be moved to, each with its version.
+    """Return the images that a channel may be moved to, each with its version and its date.
 
-    The image that it has and the one that it had before are not among them.
+    Those that it had come first. The image that it has and the one before are not among them.
     """
     without = set() if channel is None else {channel.image}
     if channel is not None and channel.before is not None:
         without.add(f"{channel.before.repository}:{channel.before.tag}")
+    moves = () if channel is None else channel.moves
+    had = {f"{move.repository}:{move.tag}" for move in moves}
     found: dict[str, str] = {}
-    for one in app.versions:
+    for one in sorted(app.versions, key=lambda one: one.image not in had):
         if one.mode is Mode.CREATE and one.active and one.image not in without:
-            found.setdefault(one.image, one.version)
+            day = "" if one.created_at is None else f" · {format_time(one.created_at)[:10]}"
+            note = " · held before" if one.image in had else ""
+            found.setdefault(one.image, f"{one.version}{day}{note}")
     return found
 
 
