@@ -3,6 +3,8 @@
 Each has a message that says what happened and what to do; none contains a secret.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 
@@ -52,6 +54,13 @@ class BadText(ReceiverError):
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
         self.fix = fix
+
+
+class Fault(NamedTuple):
+    """What is wrong with a value, and how to fix it."""
+
+    what: str
+    fix: str
 
 
 class ConfigIssue(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from receiver.config.text import INVISIBLE, strip, with_plain_line_ends
-from receiver.errors import BadText
+from receiver.errors import BadText, Fault
 
 MAX_LINES = 300  # of one value
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -84,7 +84,7 @@ def parse_dotenv(text: str) -> Dotenv:
     return Dotenv(values, tuple(problems), tuple(dict.fromkeys(twice)))
 
 
-def lost_break(name: str, value: str) -> tuple[str, str] | None:
+def lost_break(name: str, value: str) -> Fault | None:
     """Return the error of a value that contains the assignment of another variable, and the fix.
 
     Names that are short or not the receiver's are recognized only in its own variables: other
@@ -95,9 +95,8 @@ def lost_break(name: str, value: str) -> tuple[str, str] | None:
     lost = pattern.search(value, own.end() if own is not None else 0)
     if lost is None:
         return None
-    return (
-        f"the line break before {lost[1]}= is missing",
-        "Write each variable on a line of its own",
+    return Fault(
+        f"the line break before {lost[1]}= is missing", "Write each variable on a line of its own"
     )
 
 

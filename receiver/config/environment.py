@@ -12,6 +12,7 @@ import msgspec
 
 from receiver.config.dotenv import lost_break, unquoted, without_comment
 from receiver.config.text import CURLY, strip
+from receiver.errors import Fault
 from receiver.secret import Secret
 
 FILE_SUFFIX = "_FILE"
@@ -152,7 +153,7 @@ class Cleaned(msgspec.Struct, frozen=True):
 
     value: str
     removed: tuple[str, ...] = ()
-    fault: tuple[str, str] | None = None
+    fault: Fault | None = None
 
 
 def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
@@ -176,7 +177,7 @@ def clean(name: str, raw: str, *, parsed: bool) -> Cleaned:
         if name in MAY_HOLD_ANYTHING:
             what = "it contains ` #`, which begins a comment in a .env file"
             fix = "Remove the comment; if it is part of the value, put the whole value in quotes"
-            return Cleaned(text, fault=(what, fix))
+            return Cleaned(text, fault=Fault(what, fix))
         text = without_comment(text)
         removed.append("the comment after it")
     fault = lost_break(name, text) if ours else None

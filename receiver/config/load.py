@@ -45,7 +45,7 @@ from receiver.config.values import (
     without_end,
 )
 from receiver.config.variables import NEEDED, Variables, read_text
-from receiver.errors import BadText, ConfigError, ConfigIssue, RestartFirst
+from receiver.errors import BadText, ConfigError, ConfigIssue, Fault, RestartFirst
 from receiver.extras import how_to_install
 from receiver.http.variables import outgoing_faults
 from receiver.images import Login
@@ -252,10 +252,10 @@ class _Reader:
             which = "it" if len(keys) == 1 else f"key {number} of {len(keys)}"
             fault = free_text_fault(key)
             if fault is None and "\n" in key:
-                fault = f"{which} has a line break", "Put a comma between two keys"
+                fault = Fault(f"{which} has a line break", "Put a comma between two keys")
             if fault is None and len(key) < MIN_KEY_LENGTH:
                 what = f"{which} is shorter than {MIN_KEY_LENGTH} characters, which can be guessed"
-                fault = what, self._how_to_get_the_key()
+                fault = Fault(what, self._how_to_get_the_key())
             if fault is not None:
                 self._fault(name, *fault)
         return tuple(Secret(key) for key in reversed(keys))

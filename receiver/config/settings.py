@@ -18,7 +18,7 @@ from receiver.config.environment import DEFAULTS, VARIABLES, clean
 from receiver.config.model import CatchUp, LedgerTable
 from receiver.config.rule_tables import env_values
 from receiver.config.values import UNITS, did_you_mean, is_plain_http, read_duration
-from receiver.errors import ConfigIssue
+from receiver.errors import ConfigIssue, Fault
 from receiver.images import Login
 from receiver.ledger.engine import sqlite_path
 from receiver.notifications.destinations import Notice
@@ -330,7 +330,7 @@ def _of_catch_up(settings: Settings) -> list[str]:
     return warnings
 
 
-def link_length_fault(settings: Settings) -> tuple[str, str] | None:
+def link_length_fault(settings: Settings) -> Fault | None:
     """Return the error of a public_url that makes a link too long, and the fix."""
     if settings.public_url is None or not settings.secret_keys:
         return None
@@ -339,4 +339,4 @@ def link_length_fault(settings: Settings) -> tuple[str, str] | None:
     if length <= MAX_URL:
         return None
     what = f"a link would be {length} characters long, but Docker Hub accepts {MAX_URL}"
-    return what, "Use a shorter host name"
+    return Fault(what, "Use a shorter host name")

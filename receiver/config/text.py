@@ -6,7 +6,7 @@ Pure: an error is returned or raised as two sentences, the error and its fix.
 import re
 import unicodedata
 
-from receiver.errors import BadText
+from receiver.errors import BadText, Fault
 
 SAVE_AS_UTF_8 = "Save it as UTF-8 (Notepad: Save as, Encoding; PowerShell: Out-File -Encoding utf8)"
 CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a\u2033\u2032"
@@ -68,7 +68,7 @@ def strip(text: str) -> str:
     return _EDGES.sub("", text)
 
 
-def odd_character(text: str) -> tuple[str, str] | None:
+def odd_character(text: str) -> Fault | None:
     """Return the first character that a keyboard does not produce, and what to write instead.
 
     These are curly quotation marks, unusual spaces and invisible characters: in ordinary text they
@@ -77,16 +77,18 @@ def odd_character(text: str) -> tuple[str, str] | None:
     for character in text:
         code = f"U+{ord(character):04X}"
         if character in CURLY:
-            return f"the curly quotation mark {character} ({code})", "Write straight ones"
+            return Fault(f"the curly quotation mark {character} ({code})", "Write straight ones")
         if character in LOOKS_LIKE:
-            return f"the character {character} ({code})", f"Write {LOOKS_LIKE[character]}"
+            return Fault(f"the character {character} ({code})", f"Write {LOOKS_LIKE[character]}")
         if _PRINTS_NOTHING.match(character) or not (character.isprintable() or character in "\t\n"):
             name = unicodedata.name(character, "a control character").lower()
-            return f"an invisible character ({code}, {name})", "Remove it, or type the line again"
+            return Fault(
+                f"an invisible character ({code}, {name})", "Remove it, or type the line again"
+            )
     return None
 
 
-def toml_fault(text: str, message: str) -> tuple[str, str]:
+def toml_fault(text: str, message: str) -> Fault:
     """Return the error of a text that is not TOML, and the fix.
 
     `message` is tomllib's; the line is shown without its values, which may be secret.
@@ -99,11 +101,11 @@ def toml_fault(text: str, message: str) -> tuple[str, str]:
     what = f"it is not TOML: line {number}, `{_outline(line)}`: {reason}"
     odd = odd_character(line[column - 1 :])
     if odd is not None:
-        return f"{what}; it contains {odd[0]}", odd[1]
+        return Fault(f"{what}; it contains {odd[0]}", odd[1])
     if reason.startswith("Expected newline") and "\n" not in text.strip() and "\\n" in text:
         what = r"it is not TOML: it has the two characters \n instead of line breaks"
     fixes = (fix for start, fix in _FIXES.items() if reason.startswith(start))
-    return what, next(fixes, "Correct that line")
+    return Fault(what, next(fixes, "Correct that line"))
 
 
 def _outline(line: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from receiver.config.environment import within_quotes
 from receiver.config.text import odd_character, strip
+from receiver.errors import Fault
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 MAX_DIGITS = 6
@@ -150,7 +151,7 @@ def is_plain_http(url: str) -> bool:
         return True
 
 
-def host_fault(host: str) -> tuple[str, str] | None:
+def host_fault(host: str) -> Fault | None:
     """Return why HOST is neither an address nor a host name, and what to write instead."""
     fix = "Write an address, for instance HOST=127.0.0.1, or 0.0.0.0 for all addresses"
     try:
@@ -160,22 +161,22 @@ def host_fault(host: str) -> tuple[str, str] | None:
     else:
         return None
     if "://" in host or "/" in host:
-        return f"{host!r} is a URL or a network, not an address", fix
+        return Fault(f"{host!r} is a URL or a network, not an address", fix)
     with_port = _PORT_AFTER.fullmatch(host)
     if with_port is not None and (host.startswith("[") or ":" not in with_port[1]):
         address = with_port[1] or "0.0.0.0"  # noqa: S104 - what `:8000` means to other programs
-        return f"{host!r} has a port", f"Write HOST={address} and PORT={with_port[2]}"
+        return Fault(f"{host!r} has a port", f"Write HOST={address} and PORT={with_port[2]}")
     if _MACHINE_KIND.fullmatch(host):
         what = f"{host!r} is a kind of machine, not an address: conda sets HOST"
-        return what, "Run `unset HOST`, or write HOST=127.0.0.1"
+        return Fault(what, "Run `unset HOST`, or write HOST=127.0.0.1")
     labels = host.rstrip(".").split(".")
     is_name = len(host) <= MAX_HOST and all(_LABEL.fullmatch(label) for label in labels)
     if not is_name or labels[-1].isdigit():
-        return f"{host!r} is neither an address nor a host name", fix
+        return Fault(f"{host!r} is neither an address nor a host name", fix)
     return None
 
 
-def proxies_faults(text: str) -> list[tuple[str, str]]:
+def proxies_faults(text: str) -> list[Fault]:
     """Return the entries in a list of trusted proxies that never match, and what to write.
 
     Uvicorn compares addresses with addresses and networks (uvicorn.middleware.proxy_headers), and
@@ -187,18 +188,20 @@ def proxies_faults(text: str) -> list[tuple[str, str]]:
     return [fault for item in items if (fault := _proxy_fault(item)) is not None]
 
 
-def _proxy_fault(item: str) -> tuple[str, str] | None:
+def _proxy_fault(item: str) -> Fault | None:
     if item == ANYWHERE:
-        return "* cannot be combined with addresses", "Write * alone, or addresses alone"
+        return Fault("* cannot be combined with addresses", "Write * alone, or addresses alone")
     try:
         network = ip_network(item, strict=False)
     except ValueError:
         what = f"{item!r} is neither an address nor a network"
-        return what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+        return Fault(
+            what, "Write addresses or networks, for instance 10.0.0.0/8, with commas between"
+        )
     try:
         ip_network(item)
     except ValueError:
-        return f"{item!r} has bits set after its prefix", f"Write {network}"
+        return Fault(f"{item!r} has bits set after its prefix", f"Write {network}")
     return None
 
 
@@ -247,24 +250,24 @@ def bare_token(text: str) -> str:
     return text
 
 
-def token_fault(text: str) -> tuple[str, str] | None:
+def token_fault(text: str) -> Fault | None:
     """Return why a text is not a token, and the fix; None if it may be a token."""
     fault = password_fault(text)
     if fault is None and _SCHEME_ALONE.fullmatch(text):
-        return "it is the word before a token, without the token", "Add the token itself"
+        return Fault("it is the word before a token, without the token", "Add the token itself")
     if fault is None and not _A_TOKEN.fullmatch(text):
         odd = "a quote, comma, semicolon or backslash"
         what = f"it contains {odd if text.isascii() else 'characters that are not ASCII'}"
-        return what, COPY_IT_AGAIN
+        return Fault(what, COPY_IT_AGAIN)
     return fault
 
 
-def password_fault(text: str) -> tuple[str, str] | None:
+def password_fault(text: str) -> Fault | None:
     """As `token_fault`, for a text that may also be a password, which allows more characters."""
     fault = free_text_fault(text)
     if fault is None and any(character.isspace() for character in text):
-        return "it contains white space", COPY_IT_AGAIN
-    return fault or (None if text else ("it is empty", COPY_IT_AGAIN))
+        return Fault("it contains white space", COPY_IT_AGAIN)
+    return fault or (None if text else Fault("it is empty", COPY_IT_AGAIN))
 
 
 def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
@@ -272,7 +275,7 @@ def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
     found = []
     wrong = placeholder_fault(username)
     if wrong is None and (":" in username or not username.isprintable() or " " in username):
-        wrong = "it contains white space or a colon", "Write the Docker ID alone"
+        wrong = Fault("it contains white space or a colon", "Write the Docker ID alone")
     if wrong is not None:
         found.append(("username", *wrong))
     wrong = password_fault(token)
@@ -281,24 +284,24 @@ def login_faults(username: str, token: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def free_text_fault(text: str) -> tuple[str, str] | None:
+def free_text_fault(text: str) -> Fault | None:
     """Return the error of a secret that may contain any character of a keyboard."""
     fault = placeholder_fault(text)
     odd = odd_character(text)
     if fault is None and odd is not None:
-        return f"it contains {odd[0]}", COPY_IT_AGAIN
+        return Fault(f"it contains {odd[0]}", COPY_IT_AGAIN)
     return fault
 
 
-def placeholder_fault(text: str) -> tuple[str, str] | None:
+def placeholder_fault(text: str) -> Fault | None:
     """Return the error of a secret that is an example's placeholder; None if it is not."""
     if _PLACEHOLDER.fullmatch(text) or _ASKS_FOR_IT.fullmatch(text):
-        return "it is a placeholder", "Replace it with the value itself"
+        return Fault("it is a placeholder", "Replace it with the value itself")
     if _REFERENCE.fullmatch(text):
         what = "it is a reference to another value, and references are not expanded"
-        return what, "Replace it with the value itself"
+        return Fault(what, "Replace it with the value itself")
     if _COMMAND.fullmatch(text):  # anyone who reads the same documentation knows it
-        return "it is a command, and commands are not run", "Run it, and set what it prints"
+        return Fault("it is a command, and commands are not run", "Run it, and set what it prints")
     return None
 
 

@@ -25,7 +25,7 @@ from receiver.config.environment import (
     shown,
 )
 from receiver.config.text import decode_text
-from receiver.errors import BadText, ConfigIssue
+from receiver.errors import BadText, ConfigIssue, Fault
 
 DOTENV = ".env"
 # The settings that a server requires: variables, and a table of receiver.toml.
@@ -140,7 +140,7 @@ class Variables(Mapping[str, str]):
         named = name not in WITHOUT_FILE and self._environ.get(name + FILE_SUFFIX, "").strip()
         return name + FILE_SUFFIX if named else None
 
-    def why_unset(self, name: str) -> tuple[str, str]:
+    def why_unset(self, name: str) -> Fault:
         """Return the error for a variable that is not set, and a hint if a similar one is set."""
         looked = [
             f"{dotenv.path} does not set it"
@@ -155,7 +155,7 @@ class Variables(Mapping[str, str]):
             if other not in known and near_name(other, known) == name
         ]
         meant = "".join(f"{other} is set: did you mean {name}? " for other in near[:1])
-        return ", ".join(["it is not set", *looked]), meant
+        return Fault(", ".join(["it is not set", *looked]), meant)
 
     def warn_of_misspelled(self) -> None:
         """Add a warning for each variable that looks like one of ours but was not read."""

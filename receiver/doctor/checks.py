@@ -29,7 +29,7 @@ from receiver.edgegap.plans import newest
 from receiver.edgegap.pull_profiles import PullProfiles, pull_profiles
 from receiver.edgegap.responses import Answer
 from receiver.edgegap.version_cache import NEWEST
-from receiver.errors import LedgerError, NoLedger
+from receiver.errors import Fault, LedgerError, NoLedger
 from receiver.http.client import UnreadableBody, ask
 from receiver.http.variables import outgoing_proxies
 from receiver.ledger.engine import sqlite_path
@@ -221,14 +221,14 @@ async def _app(client: EdgegapClient, app: str) -> Finding:
     return passed(what, "it exists")
 
 
-def _unusable(answer: Answer) -> tuple[str, str]:
+def _unusable(answer: Answer) -> Fault:
     """Return why an app or its versions cannot be read, and the fix."""
     if answer.says(HTTPStatus.NOT_FOUND):
-        return "Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule"
+        return Fault("Edgegap has no such app", "Make it on Edgegap, or correct `app` in the rule")
     if answer.says(HTTPStatus.FORBIDDEN):
         hint = "Let the token's owner manage the app, or set EDGEGAP_TOKEN to a token that may"
-        return f"the token has no access to it: {answer.message}", hint
-    return summary_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later"
+        return Fault(f"the token has no access to it: {answer.message}", hint)
+    return Fault(summary_of(answer), CHECK_THE_WAY if answer.foreign else "Try again later")
 
 
 async def _not_copied(settings: Settings, app: str) -> frozenset[str]:
