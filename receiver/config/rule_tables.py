@@ -22,7 +22,7 @@ from receiver.errors import ConfigIssue
 from receiver.images import Login, read_size
 from receiver.notifications.destinations import Notice
 from receiver.rules.channel_order import Channel, Need
-from receiver.rules.rule import Rule, colliding_names
+from receiver.rules.rule import Rule, TargetKey, colliding_names
 from receiver.rules.tag_patterns import TagPattern, parse_tag_pattern
 from receiver.rules.trial import Trial
 from receiver.secret import Secret
@@ -203,7 +203,7 @@ def pattern_of(tags: str | tuple[str, ...] | VersionRange) -> TagPattern:
 def _channels(
     tables: Sequence[ChannelTable], rules: Sequence[Rule], faults: list[ConfigIssue]
 ) -> list[Channel]:
-    channels: dict[tuple[str, str], Channel] = {}
+    channels: dict[TargetKey, Channel] = {}
     known = sorted({rule.app for rule in rules})
     for number, table in enumerate(tables, start=1):
         where = titled("channel", number, table.name)
@@ -217,7 +217,7 @@ def _channels(
             what = f"{table.app}/{table.name} has a table already"
             faults.append(ConfigIssue(f"channel {number}", what, "Keep one of the two"))
         tags = table.tags
-        channels[table.app, table.name] = Channel(
+        channels[TargetKey(table.app, table.name)] = Channel(
             table.app,
             table.name,
             table.follow,

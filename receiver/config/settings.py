@@ -22,7 +22,7 @@ from receiver.errors import ConfigIssue, Fault
 from receiver.images import Login
 from receiver.ledger.engine import sqlite_path
 from receiver.notifications.destinations import Notice
-from receiver.rules.rule import Rule, channels_of_two_repositories, may_collide, shadowed
+from receiver.rules.rule import Rule, TargetKey, channels_of_two_repositories, may_collide, shadowed
 from receiver.rules.tag_patterns import Interval, SemverRange, TagPattern
 from receiver.secret import Secret
 from receiver.signing import MAX_URL, LinkSigner
@@ -142,9 +142,9 @@ class Settings:
             *(notice.url for notice in self.notices),
         )
 
-    def channels(self, app: str | None = None) -> list[tuple[str, str]]:
+    def channels(self, app: str | None = None) -> list[TargetKey]:
         """Return app and name of each channel that a rule moves, of one app or of all."""
-        channels = {(rule.app, name) for rule in self.rules for name in rule.channels}
+        channels = {TargetKey(rule.app, name) for rule in self.rules for name in rule.channels}
         return sorted(channel for channel in channels if app is None or channel[0] == app)
 
     def link_signer(self) -> LinkSigner:

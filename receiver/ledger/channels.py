@@ -12,6 +12,7 @@ from receiver.ledger.approvals import waiting_moves
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import has_any_passed, has_passed, passed_digests
 from receiver.rules.channel_order import ChannelState, Hold, ManualAction, Pushed, Report, higher
+from receiver.rules.rule import TargetKey
 from receiver.timestamps import Time
 
 MOVE = "m"
@@ -337,7 +338,7 @@ def moves_of(tx: Tx, app: str, name: str, most: int = MAX_MOVES) -> list[views.M
     return [views.read_view(views.Move, row) for row in rows]
 
 
-def list_channels(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[views.Channel]:
+def list_channels(tx: Tx, channels: Iterable[TargetKey]) -> list[views.Channel]:
     """Return what each of these channels has, with its hold, its drift and its last moves."""
     return [_channel(tx, app, name) for app, name in channels]
 

@@ -11,6 +11,7 @@ from receiver.ledger.ids import first_id
 from receiver.ledger.transaction import Tx
 from receiver.reasons import Outcome
 from receiver.rules.channel_order import ChannelState
+from receiver.rules.rule import TargetKey
 from receiver.timestamps import Time
 
 LATE_MS = 60 * 60 * 1000  # how long an unanswered PATCH can explain what Edgegap has
@@ -64,14 +65,14 @@ def next_check(tx: Tx) -> int | None:
 
 
 def to_compare(
-    tx: Tx, channels: Iterable[tuple[str, str]], within: int | None
-) -> dict[tuple[str, str], ChannelState]:
+    tx: Tx, channels: Iterable[TargetKey], within: int | None
+) -> dict[TargetKey, ChannelState]:
     """Return the content of the channels that are to be compared with Edgegap now.
 
     These are the channels with an unanswered PATCH whose comparison is due and, with `within`
     (ms), all channels that were not compared within that time.
     """
-    due: dict[tuple[str, str], ChannelState] = {}
+    due: dict[TargetKey, ChannelState] = {}
     for app, name in channels:
         row = tx.run(
             "SELECT check_at, compared_at FROM channels WHERE app = :app AND name = :name",
@@ -85,7 +86,7 @@ def to_compare(
             continue
         state = read_channel_state(tx, app, name)
         if state.tag or check_at is not None:  # the first PATCH of a channel may be unanswered
-            due[app, name] = state
+            due[TargetKey(app, name)] = state
     return due
 
 
@@ -163,7 +164,7 @@ class Drifted(msgspec.Struct, frozen=True):
     since_at: Time
 
 
-def drifted(tx: Tx, channels: Iterable[tuple[str, str]]) -> list[Drifted]:
+def drifted(tx: Tx, channels: Iterable[TargetKey]) -> list[Drifted]:
     """Return each of the channels that was changed outside the receiver."""
     known = set(channels)
     rows = tx.run(

@@ -21,7 +21,7 @@ from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import begin_run, note_run
 from receiver.reasons import Outcome, Reason, State
 from receiver.rules.channel_order import ChannelState, Report, is_ordered
-from receiver.rules.rule import Mode
+from receiver.rules.rule import Mode, TargetKey
 from receiver.rules.trial import TrialRun
 
 NEED_EVIDENCE = frozenset({Reason.NEEDS_TRIAL, Reason.NEEDS_APPROVAL})
@@ -264,7 +264,7 @@ def record_late_move(
     image = ImageReference(repository=asked.repository, tag=asked.tag)
     report = Report(row.digest, asked.push_time)
     move = _Move(asked.registration, row.rule, is_ordered(asked, seen), seen)
-    _record_channel_image(tx, (app, name), image, report, move)
+    _record_channel_image(tx, TargetKey(app, name), image, report, move)
 
 
 def call_of(claimed: Claimed) -> str:
@@ -291,7 +291,7 @@ def _settle_channel(tx: Tx, claimed: Claimed, result: Result) -> None:
     ordered = is_ordered(claimed.pushed, claimed.channel_state)
     sent, outcome = result.sent, result.outcome
     move = _Move(claimed.id, claimed.rule, ordered, claimed.channel_state, sent, outcome)
-    _record_channel_image(tx, (app, name), image, report, move)
+    _record_channel_image(tx, TargetKey(app, name), image, report, move)
 
 
 class _Move(msgspec.Struct, frozen=True):
@@ -306,7 +306,7 @@ class _Move(msgspec.Struct, frozen=True):
 
 
 def _record_channel_image(
-    tx: Tx, place: tuple[str, str], image: ImageReference, report: Report, move: _Move
+    tx: Tx, place: TargetKey, image: ImageReference, report: Report, move: _Move
 ) -> None:
     """Write that a channel has the image now: the report, the move, what it follows."""
     note_report(tx, *place, image, report, registration=move.registration)

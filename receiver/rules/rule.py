@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from string import Formatter
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,13 @@ MAX_EXPLAINED = 5  # rules, in one sentence
 
 VERSION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _VERSION_NAME = re.compile(VERSION_NAME, re.ASCII)
+
+
+class TargetKey(NamedTuple):
+    """An app, and the name of one of its versions or channels."""
+
+    app: str
+    name: str
 
 
 class Mode(StrEnum):
@@ -136,14 +144,14 @@ def rule_on(push: Push, rules: Iterable[Rule]) -> Decision:
     own = [rule for rule in rules if rule.repository == push.repository]
     if not own:
         return _ignored(named_as_artifact(push.tag) or Reason.NO_RULE, push)
-    matches: dict[tuple[str, str], Match] = {}
+    matches: dict[TargetKey, Match] = {}
     for rule in own:
         if takes(rule, push.tag):
             version = (_no_channel(match_of(rule, push.tag), rules),)
             for match in version if rule.versions else channels_of(rule, push.tag):
-                first = matches.get((match.app, match.version), match)
+                first = matches.get(TargetKey(match.app, match.version), match)
                 if first is match or (first.invalid and not match.invalid):
-                    matches[match.app, match.version] = match
+                    matches[TargetKey(match.app, match.version)] = match
     if not matches:
         if push.tag == LATEST:
             return _ignored(Reason.LATEST_NOT_NAMED, push)

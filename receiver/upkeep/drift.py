@@ -48,7 +48,7 @@ from receiver.rules.channel_order import (
     may_accept_late_move,
     with_image_at_edgegap,
 )
-from receiver.rules.rule import Decision, Match, Mode, Rule, rules_moving
+from receiver.rules.rule import Decision, Match, Mode, Rule, TargetKey, rules_moving
 
 LOOK_EVERY_SECONDS = 10.0
 NO_VERSION = "no version of this name"
@@ -99,7 +99,7 @@ class Drift:
 
 
 def _judge(
-    tx: Tx, settings: Settings, *, place: tuple[str, str], state: ChannelState, look: Answer
+    tx: Tx, settings: Settings, *, place: TargetKey, state: ChannelState, look: Answer
 ) -> bool:
     """Record the channel's image, and queue its restoration if needed; return whether queued."""
     app, name = place
@@ -153,7 +153,7 @@ def _judge(
 def _note_same(
     tx: Tx,
     settings: Settings,
-    place: tuple[str, str],
+    place: TargetKey,
     state: ChannelState,
     *,
     rule: Rule | None,

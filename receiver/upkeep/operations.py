@@ -28,7 +28,7 @@ from receiver.logs import Source, log_operation, requested_by
 from receiver.pipeline.intake import take
 from receiver.reasons import Outcome
 from receiver.rules.channel_order import ManualAction
-from receiver.rules.rule import Rule
+from receiver.rules.rule import Rule, TargetKey
 from receiver.timestamps import Time
 from receiver.upkeep.catch_up import credentials_for
 from receiver.upkeep.channels import log_moved, pause_repository, release
@@ -232,7 +232,7 @@ class Manual(msgspec.Struct, frozen=True):
 
     async def move_channel(
         self,
-        channel: tuple[str, str],
+        channel: TargetKey,
         source: Source,
         move: Callable[[Tx], tuple[ManualAction, RecordedDelivery]],
     ) -> RecordedDelivery:
@@ -244,7 +244,7 @@ class Manual(msgspec.Struct, frozen=True):
 
     async def release_channel(
         self,
-        channel: tuple[str, str],
+        channel: TargetKey,
         source: Source,
         check: Callable[[Tx], None] = lambda _: None,
     ) -> str:

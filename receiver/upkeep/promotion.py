@@ -27,6 +27,7 @@ from receiver.ledger.trials import has_passed
 from receiver.ledger.views import App, Approval, Digest, HeldBack, Repository, Tag, described
 from receiver.logs import log_operation
 from receiver.rules.channel_order import is_ordered, unmet, why_not
+from receiver.rules.rule import TargetKey
 from receiver.signing import Approvable
 from receiver.upkeep.channels import digest_of, promotion, rollback, rule_to_move
 from receiver.upkeep.operations import Requester
@@ -126,10 +127,10 @@ class MoveReader:
         self._ledger = ledger
         self._current = current
         self._client = client
-        self._looks: dict[tuple[str, str], tuple[float, asyncio.Task[Look]]] = {}
+        self._looks: dict[TargetKey, tuple[float, asyncio.Task[Look]]] = {}
 
     async def promotion(
-        self, channel: tuple[str, str], *, to: str | None, from_channel: str | None
+        self, channel: TargetKey, *, to: str | None, from_channel: str | None
     ) -> ProposedMove:
         """Return what a promotion would change; raises ChannelNotMoved if it cannot be done."""
         rules = self._current.settings.rules
@@ -137,7 +138,7 @@ class MoveReader:
             lambda tx: promotion(tx, rules, *channel, to=to, from_channel=from_channel)
         )
 
-    async def rollback(self, channel: tuple[str, str], to: str | None) -> ProposedMove:
+    async def rollback(self, channel: TargetKey, to: str | None) -> ProposedMove:
         """Return what a rollback would change; raises ChannelNotMoved if it cannot be done."""
         rules = self._current.settings.rules
 
@@ -191,7 +192,7 @@ class MoveReader:
         The page of an approval is open to chat programs, each of which reads it for a preview. What
         was not returned is asked for again.
         """
-        place, now = (move.app, move.channel), time.monotonic()
+        place, now = TargetKey(move.app, move.channel), time.monotonic()
         known = self._looks.get(place)
         if known is None or now - known[0] >= FRESH_SECONDS or _has_failed(known[1]):
             known = now, asyncio.create_task(self._look(move))

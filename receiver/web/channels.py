@@ -13,6 +13,7 @@ from receiver.ledger.deliveries import RecordedDelivery
 from receiver.ledger.transaction import Tx
 from receiver.logs import Source, requested_by
 from receiver.rules.channel_order import ManualAction
+from receiver.rules.rule import TargetKey
 from receiver.service import Service
 from receiver.upkeep import trials
 from receiver.upkeep.channels import ChannelNotMoved, promote, rollback_channel
@@ -68,7 +69,11 @@ async def list_channels(service: Service, _: Request, query: ChannelsQuery) -> R
 @api("POST /api/rollback", Group.CHANNELS, MOVED, NOT_ROLLED_BACK)
 async def roll_back_channel(service: Service, request: Request, body: RollbackRequest) -> Response:
     """Roll back a channel and hold it."""
-    rules, channel, source = service.settings.rules, (body.app, body.channel), source_of(request)
+    rules, channel, source = (
+        service.settings.rules,
+        TargetKey(body.app, body.channel),
+        source_of(request),
+    )
     by = requested_by(source)
 
     def move(tx: Tx) -> RecordedDelivery:
@@ -82,7 +87,11 @@ async def promote_channel(service: Service, request: Request, body: PromoteReque
     """Promote a channel and hold it."""
     if body.digest is not None and not is_digest(body.digest):
         raise BadRequest(NO_DIGEST)
-    rules, channel, source = service.settings.rules, (body.app, body.channel), source_of(request)
+    rules, channel, source = (
+        service.settings.rules,
+        TargetKey(body.app, body.channel),
+        source_of(request),
+    )
     by = requested_by(source)
 
     def move(tx: Tx) -> RecordedDelivery:
@@ -105,7 +114,7 @@ async def _moved(
     service: Service,
     move: Callable[[Tx], RecordedDelivery],
     action: ManualAction,
-    channel: tuple[str, str],
+    channel: TargetKey,
     source: Source,
 ) -> Response:
     try:
@@ -125,7 +134,7 @@ async def _moved(
 )  # fmt: skip
 async def release_channel(service: Service, request: Request, body: ReleaseRequest) -> Response:
     """Release a held channel."""
-    channel = body.app, body.channel
+    channel = TargetKey(body.app, body.channel)
     try:
         sentence = await service.manual.release_channel(channel, source_of(request))
     except ChannelNotMoved as error:
@@ -136,14 +145,18 @@ async def release_channel(service: Service, request: Request, body: ReleaseReque
 @api("GET /api/promotion", Group.CHANNELS, CHANGES, NOT_PROMOTED)
 async def show_promotion(service: Service, _: Request, query: PromotionQuery) -> Response:
     """Show what a promotion would change."""
-    channel, to, other = (query.app, query.channel), given(query.to), given(query.from_channel)
+    channel, to, other = (
+        TargetKey(query.app, query.channel),
+        given(query.to),
+        given(query.from_channel),
+    )
     return await _proposed(service.moves.promotion(channel, to=to, from_channel=other))
 
 
 @api("GET /api/rollback", Group.CHANNELS, CHANGES, NOT_ROLLED_BACK)
 async def show_rollback(service: Service, _: Request, query: RollbackQuery) -> Response:
     """Show what a rollback would change."""
-    channel = query.app, query.channel
+    channel = TargetKey(query.app, query.channel)
     return await _proposed(service.moves.rollback(channel, given(query.to)))
 
 

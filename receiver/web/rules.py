@@ -22,7 +22,16 @@ from receiver.ledger.views import (
 )
 from receiver.reasons import Verdict
 from receiver.rules.channel_order import Follow, Need
-from receiver.rules.rule import Match, OnOverwrite, Rule, channels_of, match_of, rule_on, takes
+from receiver.rules.rule import (
+    Match,
+    OnOverwrite,
+    Rule,
+    TargetKey,
+    channels_of,
+    match_of,
+    rule_on,
+    takes,
+)
 from receiver.rules.tag_patterns import Globs, TagPattern
 from receiver.rules.trial import OnFailure
 from receiver.service import Service
@@ -164,14 +173,14 @@ def _in_words(pattern: TagPattern) -> str:
 def checked(repository: str, tag: str, rules: Sequence[Rule]) -> CheckedImage:
     """Return which rules match an image, as which version, or why not."""
     decision = rule_on(Push(repository, tag), rules)
-    first = {(one.app, one.version): one for one in decision.matches}
+    first = {TargetKey(one.app, one.version): one for one in decision.matches}
     own = [rule for rule in rules if rule.repository == repository]
     reason = None if decision.reason is None else ReasonWord(decision.reason)
     tried = tuple(_tried(rule, tag, first) for rule in own)
     return CheckedImage(repository, tag, decision.verdict, reason, decision.sentence, tried)
 
 
-def _tried(rule: Rule, tag: str, first: Mapping[tuple[str, str], Match]) -> TriedRule:
+def _tried(rule: Rule, tag: str, first: Mapping[TargetKey, Match]) -> TriedRule:
     if not takes(rule, tag):
         artifact = named_as_artifact(tag)
         named = f"a tag of this name usually is no image ({artifact})" if artifact else ""
@@ -180,7 +189,7 @@ def _tried(rule: Rule, tag: str, first: Mapping[tuple[str, str], Match]) -> Trie
     if not rule.versions:
         return TriedRule(rule.name, rule.app, channels=channels)
     version = match_of(rule, tag).version
-    match = first.get((rule.app, version))
+    match = first.get(TargetKey(rule.app, version))
     if match is not None and match.rule != rule.name:
         why_not = f"the rule {match.rule} comes first and creates this version"
         return TriedRule(rule.name, rule.app, why_not=why_not)

@@ -45,7 +45,7 @@ from receiver.pipeline.prune import (
 )
 from receiver.pipeline.retry import Operation
 from receiver.rules.retention import Retention, Target
-from receiver.rules.rule import Mode
+from receiver.rules.rule import Mode, TargetKey
 from receiver.service import Service
 from receiver.timestamps import Time, read_iso
 from receiver.upkeep.version_settings import (
@@ -322,7 +322,7 @@ def known_versions(tx: Tx, app: str, names: Sequence[str]) -> KnownVersions:
         {target.version: target for target in targets},
         {name: before(tx, app, name, image) for name, image in moving.items()},
         origins(tx, [target.registration for target in targets]),
-        list_channels(tx, [(app, name) for name in sorted(moving)]),
+        list_channels(tx, [TargetKey(app, name) for name in sorted(moving)]),
         last_deletions(tx, app),
         waiting_moves(tx, app),
         trial_time(tx, app).get(app, 0),

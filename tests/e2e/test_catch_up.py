@@ -12,6 +12,7 @@ import pytest
 
 from receiver.config import checks
 from receiver.ledger.comparisons import drifted as drifted_in
+from receiver.rules.rule import TargetKey
 from receiver.sandbox.calls import Fault
 from receiver.sandbox.dockerhub import DockerHubSandbox
 from receiver.sandbox.dockerhub_records import timestamp
@@ -454,7 +455,7 @@ def test_a_restored_ledger_moves_no_channel_back_before_it_knows_what_it_lost(
         until(lambda: [tag for _, tag in came(receiver)] == tags.split())
         until(lambda: not open_registrations(receiver))
         receiver.inside(lambda: receiver.service.drift.compare(0))
-        drifted = receiver.ledger.read_sync(lambda tx: drifted_in(tx, [(APP, "staging")]))
+        drifted = receiver.ledger.read_sync(lambda tx: drifted_in(tx, [TargetKey(APP, "staging")]))
 
     assert [call.path for call in sandbox.calls if call.method == "PATCH"] == []
     assert staging() == tags.rpartition(" ")[2]

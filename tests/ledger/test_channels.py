@@ -20,7 +20,7 @@ from receiver.ledger.transaction import Tx
 from receiver.pipeline.intake import CATCH_UP
 from receiver.reasons import Outcome, Reason, Verdict
 from receiver.rules.channel_order import Channel, ManualAction, why_not, with_image_at_edgegap
-from receiver.rules.rule import Decision, Match, Mode, Rule
+from receiver.rules.rule import Decision, Match, Mode, Rule, TargetKey
 from receiver.upkeep.channels import ChannelNotMoved, promote, release, rollback_channel
 from tests.support.ledger_work import (
     MINUTE,
@@ -39,7 +39,7 @@ from tests.support.receiver_process import APP, REPOSITORY
 DAY = 24 * 60 * MINUTE
 NAME = "staging"
 RULES = (Rule(REPOSITORY, APP, f"{REPOSITORY} → {APP}", channels=(NAME, "prod")),)
-PLACE = (APP, NAME)
+PLACE = TargetKey(APP, NAME)
 PATCH = {"step": 1, "method": "PATCH", "path": "/v1/x"}
 
 
@@ -260,7 +260,7 @@ def test_released_the_next_push_above_what_it_has_moves_it(ledger: Ledger) -> No
 def test_a_channel_is_promoted_to_what_another_has_and_held(ledger: Ledger) -> None:
     moved(ledger, "1.0")
     moved(ledger, "1.1")
-    other = (APP, "prod")
+    other = TargetKey(APP, "prod")
     ask = partial(promote, rules=RULES, app=APP, channel="prod", source="api")
     write(ledger, lambda tx: ask(tx, to=None, from_channel=NAME))
     settled(ledger, one_claim(ledger), done(Outcome.CREATED))
@@ -527,7 +527,7 @@ def test_channels_are_compared_once_in_a_period(ledger: Ledger) -> None:
     ]
 
     assert found == [[], [PLACE], [PLACE]]
-    assert ledger.read_sync(lambda tx: to_compare(tx, [(APP, "never-moved")], 0)) == {}
+    assert ledger.read_sync(lambda tx: to_compare(tx, [TargetKey(APP, "never-moved")], 0)) == {}
 
 
 def test_a_person_is_asked_for_by_name(ledger: Ledger) -> None:

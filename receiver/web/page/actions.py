@@ -14,6 +14,7 @@ from receiver.ledger.transaction import Tx
 from receiver.logs import Source, log_operation
 from receiver.pipeline.prune import MAX_BATCH, Pruned, Scope, keep_count, log_pruned, prune
 from receiver.rules.channel_order import ManualAction
+from receiver.rules.rule import TargetKey
 from receiver.service import Service
 from receiver.upkeep.channels import (
     ChannelNotMoved,
@@ -272,7 +273,7 @@ def _back(form: Form, default: str) -> str:
     return safe_path(form["back"]) if "back" in form else default
 
 
-def _channel(form: Form) -> tuple[str, str]:
+def _channel(form: Form) -> TargetKey:
     _text(form, "app")
     _text(form, "channel")
     return channel_of(form)

@@ -30,7 +30,7 @@ from receiver.pipeline.prune import (
 )
 from receiver.reasons import Reason, State
 from receiver.rules.channel_order import ChannelState, ManualAction, version_number
-from receiver.rules.rule import Rule
+from receiver.rules.rule import Rule, TargetKey
 from receiver.service import Service
 from receiver.upkeep import operations
 from receiver.upkeep.channels import ChannelNotMoved, image_named, promote, rollback_channel
@@ -95,7 +95,7 @@ def _is_later(
 
 
 def do_move(
-    tx: Tx, rules: Sequence[Rule], channel: tuple[str, str], form: Mapping[str, str], source: str
+    tx: Tx, rules: Sequence[Rule], channel: TargetKey, form: Mapping[str, str], source: str
 ) -> tuple[ManualAction, RecordedDelivery]:
     """Make the move that was confirmed; raises ChannelNotMoved if it would be another one now."""
     to, tag = form.get("to", ""), form.get("tag", "")
@@ -125,7 +125,7 @@ def do_move(
     return move.action, back
 
 
-def check_channel(tx: Tx, channel: tuple[str, str], form: Mapping[str, str]) -> None:
+def check_channel(tx: Tx, channel: TargetKey, form: Mapping[str, str]) -> None:
     """Raise ChannelNotMoved if the channel has another tag than the form was shown with."""
     has, shown = read_channel_state(tx, *channel).tag, form.get("has")
     if shown is None:
@@ -141,17 +141,16 @@ async def before_move(service: Service, form: Form) -> str:
     """Ask before a channel is moved, with the versions and the direction."""
     if _is_confirmed(form, "tag"):
         return ""
-    app, channel = channel_of(form)
-    to = form.get("to", "")
+    channel, to = channel_of(form), form.get("to", "")
     rules = service.settings.rules
-    move = await service.ledger.read(lambda tx: _resolve_move(tx, rules, app, channel, to))
+    move = await service.ledger.read(lambda tx: _resolve_move(tx, rules, *channel, to))
     if move is None:
         return ""
     form.update(to=exactly(move.image), tag=move.image.tag, has=move.has)
-    return "\n".join([_moving(app, channel, move), *await _changed(service, (app, channel), move)])
+    return "\n".join([_moving(*channel, move), *await _changed(service, channel, move)])
 
 
-async def _changed(service: Service, channel: tuple[str, str], move: Move) -> list[str]:
+async def _changed(service: Service, channel: TargetKey, move: Move) -> list[str]:
     """Return what a move changes, or why it cannot be made."""
     to = exactly(move.image)
     try:
@@ -297,12 +296,12 @@ QUESTIONS: dict[str, Question] = {
 }
 
 
-def channel_of(form: Form) -> tuple[str, str]:
+def channel_of(form: Form) -> TargetKey:
     """Return the app and the channel that a form names; raises ValueError if it names none."""
     app, channel = form.get("app", ""), form.get("channel", "")
     if not app or not channel:
         raise ValueError("name the app and the channel; nothing was changed")
-    return app, channel
+    return TargetKey(app, channel)
 
 
 def _is_confirmed(form: Form, *shown: str) -> bool:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from receiver.ledger.views import EndedDeletion, Move
 from receiver.rules.retention import Retention
-from receiver.rules.rule import Mode, Rule
+from receiver.rules.rule import Mode, Rule, TargetKey
 from receiver.service import Service
 from receiver.timestamps import format_time
 from receiver.upkeep.channels import ChannelNotMoved
@@ -66,7 +66,7 @@ async def show_versions(service: Service, request: Request, session: Session) ->
     return await answer_page(request, session, "versions.html", apps=shown)
 
 
-def shown_app(app: AppVersions, channels: set[tuple[str, str]]) -> Shown:
+def shown_app(app: AppVersions, channels: set[TargetKey]) -> Shown:
     """Return an app's rows; `channels` of the rules, by app and name, are no versions."""
     versions = [
         one
@@ -187,7 +187,7 @@ def _choices(app: AppVersions, channel: AppChannel | None) -> Mapping[str, str]:
 async def show_promotion(service: Service, request: Request, session: Session) -> Response:
     """Show what a promotion changes; its form makes the move."""
     query = request.query_params
-    channel = query.get("app", ""), query.get("channel", "")
+    channel = TargetKey(query.get("app", ""), query.get("channel", ""))
     to, other = query.get("to") or None, query.get("from") or None
     try:
         move = await service.moves.promotion(channel, to=to, from_channel=other)
