@@ -31,7 +31,7 @@ from receiver.ledger.deletions import deleted_before
 from receiver.ledger.targets import digest_of_tag, reports_new_push
 from receiver.ledger.transaction import Tx
 from receiver.ledger.trials import RUNNING, has_passed, last_run, passed_digests, trial_evidence
-from receiver.reasons import Reason, explain
+from receiver.reasons import Reason, State, explain
 from receiver.rules.channel_order import ChannelState, Evidence, Pushed, Report
 from receiver.rules.rule import Mode
 from receiver.rules.trial import TrialRun
@@ -326,10 +326,17 @@ def release_lease(tx: Tx, owner: str, *, in_progress: Collection[str] = ()) -> i
     return len(lost)
 
 
+class Reclaimed(msgspec.Struct, frozen=True):
+    """A registration whose lease a dead worker had, with its state now: queued or parked."""
+
+    id: str
+    state: State
+
+
 def reclaim_expired(
     tx: Tx, *, all_of_them: bool, in_progress: Collection[str] = ()
-) -> list[tuple[str, str]]:
-    """Free what a dead worker held; return (id, state).
+) -> list[Reclaimed]:
+    """Free what a dead worker held, and return it.
 
     After five crashes in a row a registration is worked on alone, and another crash parks it: a
     registration that crashed only because of another in the same process succeeds alone.
@@ -340,7 +347,7 @@ def reclaim_expired(
     reason = Reason.CRASHES_THE_WORKER
     lock = "FOR UPDATE SKIP LOCKED" if tx.postgresql else ""
     expired = tx.run(_EXPIRED.format(lock=lock), before=_FOREVER if all_of_them else tx.now)
-    voided = []
+    reclaimed = []
     for identity in [str(row.id) for row in expired]:
         if identity in in_progress:
             continue
@@ -352,5 +359,5 @@ def reclaim_expired(
             reason=reason.value,
             sentence=explain(reason),
         ).one()
-        voided.append((identity, str(row.state)))
-    return voided
+        reclaimed.append(Reclaimed(identity, State(row.state)))
+    return reclaimed

@@ -9,7 +9,7 @@ from receiver.config.settings import Settings
 from receiver.images import ImageReference
 from receiver.ledger import gates
 from receiver.ledger.channels import PUSH, action_of, wake_channel
-from receiver.ledger.claims import Claimed
+from receiver.ledger.claims import Claimed, Reclaimed
 from receiver.ledger.deliveries import open_following
 from receiver.ledger.outbox import enqueue
 from receiver.ledger.parked import (
@@ -176,13 +176,13 @@ def follow_late_move(tx: Tx, settings: Settings, claimed: Claimed) -> None:
     _move_following(tx, settings, claimed, result)
 
 
-def notify_crashed(tx: Tx, settings: Settings, voided: Iterable[tuple[str, str]]) -> None:
+def notify_crashed(tx: Tx, settings: Settings, reclaimed: Iterable[Reclaimed]) -> None:
     """Notify of registrations that are parked because the receiver repeatedly crashed on them."""
-    for identity, state in voided:
-        if state != State.PARKED:
+    for one in reclaimed:
+        if one.state is not State.PARKED:
             continue
-        rule, text = parked_in_short(tx, identity)
-        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=rule, about=identity)
+        rule, text = parked_in_short(tx, one.id)
+        enqueue(tx, settings.notices, NotificationEvent.PARKED, text, rule=rule, about=one.id)
         metrics.count_parked(Reason.CRASHES_THE_WORKER)
 
 

@@ -17,6 +17,7 @@ from receiver.errors import LedgerError
 from receiver.ledger import gates
 from receiver.ledger.claims import (
     Claimed,
+    Reclaimed,
     claim,
     next_due,
     reclaim_expired,
@@ -156,15 +157,15 @@ class Worker:
         """Release the claims of a dead owner, then start working."""
         shared, settings = self._ledger.shared, self._current.settings
 
-        def begin(tx: Tx) -> tuple[Reading, int, list[tuple[str, str]]]:
+        def begin(tx: Tx) -> tuple[Reading, int, list[Reclaimed]]:
             reading = read_clock(tx)
             step = keep_time(tx, None, reading, shared=shared)
             return reading, step, recover_leases(tx, settings, shared=shared)
 
-        reading, step, voided = await self._ledger.write(begin)
+        reading, step, reclaimed = await self._ledger.write(begin)
         self._watch.update_clock(reading, step)
-        for registration, state in voided:
-            log.warning("lease_expired", registration=registration, state=state)
+        for one in reclaimed:
+            log.warning("lease_expired", registration=one.id, state=one.state.value)
         self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._renew())]
 
     @property
@@ -378,15 +379,15 @@ class Worker:
                     await self._compare_later(claimed)
 
 
-def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[tuple[str, str]]:
+def recover_leases(tx: Tx, settings: Settings, *, shared: bool) -> list[Reclaimed]:
     """Release the leases of a dead owner; return each released registration and its new state.
 
     In an unshared ledger every lease is a dead owner's; in a shared ledger, every expired lease.
     """
     gates.probe_now(tx)
-    voided = reclaim_expired(tx, all_of_them=not shared)
-    notify_crashed(tx, settings, voided)
-    return voided
+    reclaimed = reclaim_expired(tx, all_of_them=not shared)
+    notify_crashed(tx, settings, reclaimed)
+    return reclaimed
 
 
 def claim_due(

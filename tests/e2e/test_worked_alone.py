@@ -84,9 +84,9 @@ def test_a_sixth_crash_parks_it(ledger: Ledger) -> None:
     assert write(ledger, waits_alone)
     write(ledger, lambda tx: claim(tx, owner="dying", most=1, alone=True))
 
-    ((_, state),) = write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
+    (reclaimed,) = write(ledger, lambda tx: reclaim_expired(tx, all_of_them=True))
 
-    assert state == "parked"
+    assert reclaimed.state == "parked"
     found = ledger.read_sync(lambda tx: delivery_detail(tx, delivery))
     assert found is not None
     assert found.registrations[0].reason == "crashes_the_worker"

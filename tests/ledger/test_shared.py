@@ -19,7 +19,7 @@ from receiver.errors import LedgerError
 from receiver.ledger import claims, results, writer
 from receiver.ledger import engine as engines
 from receiver.ledger import transaction as transactions
-from receiver.ledger.claims import LEASE_MS, MAX_CRASHES, claim, reclaim_expired, renew
+from receiver.ledger.claims import LEASE_MS, MAX_CRASHES, Reclaimed, claim, reclaim_expired, renew
 from receiver.ledger.deliveries import NewDelivery, record
 from receiver.ledger.gates import close_token_gate, take_probe
 from receiver.ledger.ledger import Ledger
@@ -28,7 +28,7 @@ from receiver.ledger.replicas import heartbeat, leave, try_lock_claims
 from receiver.ledger.results import record_request
 from receiver.ledger.transaction import Tx
 from receiver.pipeline.worker import ClaimResult, claim_due
-from receiver.reasons import Verdict
+from receiver.reasons import State, Verdict
 from receiver.rules.rule import Decision, Match
 from tests.support.ledger_work import MINUTE, alone, done, finish, one_claim, pushed, settled, write
 from tests.support.postgres import Postgres, plain, rows
@@ -274,15 +274,15 @@ def test_a_dead_ones_work_is_taken_over_when_its_lease_ends_and_not_before(
     write(one, lambda tx: pushed(tx, "1.0"))
     lost = one_claim(one, "dead")
 
-    def look(later: int) -> list[tuple[str, str]]:
-        def work(tx: Tx) -> list[tuple[str, str]]:
+    def look(later: int) -> list[Reclaimed]:
+        def work(tx: Tx) -> list[Reclaimed]:
             tx._now = tx.now + later
             return reclaim_expired(tx, all_of_them=False)
 
         return write(other, work)
 
     assert look(LEASE_MS - 5000) == []
-    assert look(LEASE_MS + 5000) == [(lost.id, "queued")]
+    assert look(LEASE_MS + 5000) == [Reclaimed(lost.id, State.QUEUED)]
     write(other, lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
     assert one_claim(other, "heir").id == lost.id
 
@@ -305,7 +305,7 @@ def test_a_renewed_lease_is_not_taken_over(replicas: tuple[Ledger, Ledger]) -> N
 
     assert write(one, later) == []
 
-    def much_later(tx: Tx) -> list[tuple[str, str]]:
+    def much_later(tx: Tx) -> list[Reclaimed]:
         tx._now = tx.now + LEASE_MS + 5000
         return reclaim_expired(tx, all_of_them=False)
 
@@ -321,11 +321,11 @@ def test_work_that_kills_one_replica_after_another_is_parked(
     for turn in range(MAX_CRASHES):
         one_claim(replicas[turn % 2], f"dies {turn}")
 
-        def die(tx: Tx) -> list[tuple[str, str]]:
+        def die(tx: Tx) -> list[Reclaimed]:
             tx.run("UPDATE registrations SET lease_until = 0, due_at = 0")
             return reclaim_expired(tx, all_of_them=False)
 
-        states += [state for _, state in write(other, die)]
+        states += [one.state for one in write(other, die)]
         write(other, lambda tx: tx.run("UPDATE registrations SET due_at = 0").rowcount)
 
     assert states == ["queued"] * (MAX_CRASHES - 1) + ["parked"]
