@@ -42,7 +42,7 @@ def test_what_a_person_has_chosen_stays_while_what_is_around_it_moves(
     expect(page.get_by_text("has studio/game-server:2.0")).to_be_visible()
     choice = page.get_by_label("Move staging to")
     expect(choice).to_have_value(f"{REPOSITORY}:1.0")
-    choice.select_option("0.9")
+    choice.select_option(f"{REPOSITORY}:0.9")
     choice.blur()
 
     receiver.push("3.0")

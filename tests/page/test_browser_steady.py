@@ -207,17 +207,17 @@ def test_a_line_under_the_mouse_still_fills_itself_in(here: ReceiverHere, page: 
 
 
 def test_a_time_that_grows_longer_moves_nothing_under_the_mouse(
-    here: ReceiverHere, page: Page
+    here: ReceiverHere, sandbox: EdgegapSandbox, page: Page
 ) -> None:
     """After ten seconds the line above took a second line."""
-    here.ended(here.push("4.0"))
+    parked(here, sandbox, "4.0")
     sign_in(page, PASSWORD)
     time = page.locator("main .pushes time").first
     shown = time.inner_text()
     time.evaluate(
         "one => Object.assign(one.style, {display: 'inline-block', width: `${one.offsetWidth}px`})"
     )
-    heading = page.get_by_role("heading", name="Deliveries by day")
+    heading = page.get_by_role("heading", name="Parked")
     heading.hover()
     before = heading.bounding_box()
 
