@@ -21,11 +21,11 @@ from receiver.cli.output import (
     CommandError,
     colored,
     handle_errors,
+    is_interactive,
     json_text,
     print_rows,
     print_title,
 )
-from receiver.cli.versions import is_terminal
 from receiver.timestamps import format_time
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _shown(
     click.echo(f"{move.app}/{move.channel}", err=True)
     for name, fact in facts_of(move):
         click.echo(f"  {name:<7}  {fact}", err=True)
-    if not yes and is_terminal():
+    if not yes and is_interactive():
         question = f"Move {move.app}/{move.channel} to {move.tag}? Players get it from their next"
         if not click.confirm(f"{question} match on.", err=True):
             raise CommandError("nothing was moved", NOT_DONE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.client import configured
-from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors
+from receiver.cli.output import NOT_DONE, USAGE, CommandError, handle_errors, is_interactive
 from receiver.config.values import bare_token, is_plain_http, token_fault
 from receiver.images import Login
 from receiver.secret import Secret
@@ -155,7 +155,7 @@ def _login(
     """
     logins = (rule.login for rule in settings.rules if rule.repository == repository)
     known = next((login.username for login in logins if login), repository.partition("/")[0])
-    if _is_terminal():
+    if is_interactive():
         click.echo(ABOUT)
         question = f"Access token (not shown; Enter: {without})"
         text = click.prompt(question, default="", hide_input=True, show_default=False)
@@ -166,16 +166,12 @@ def _login(
         return None
     fault = token_fault(token)
     if fault is not None:
-        raise CommandError(f"the access token: {fault[0]}. {fault[1]}", USAGE)
-    if not _is_terminal():
+        raise CommandError(f"the access token: {fault.what}. {fault.fix}", USAGE)
+    if not is_interactive():
         click.echo(ABOUT)
     elif username is None:
         username = click.prompt("Docker Hub user name of the token", default=known)
     return Login((username or known).strip(), Secret(token))
-
-
-def _is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _buffered_line() -> str:

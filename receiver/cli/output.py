@@ -114,6 +114,11 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def is_interactive() -> bool:
+    """Return whether standard input is a terminal, so that questions can be answered."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def colored(text: str, word: str) -> str:
     """Return the text in the color of a state, a verdict or another word."""
     from receiver.logs import in_color

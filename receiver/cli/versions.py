@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
@@ -26,6 +25,7 @@ from receiver.cli.output import (
     CommandError,
     colored,
     handle_errors,
+    is_interactive,
     json_text,
     print_rows,
     print_title,
@@ -137,7 +137,7 @@ def prune(app: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     if dry_run:
         found = ask_receiver(settings, "POST", PATH, PruneResult, PruneRequest(app, dry_run=True))
     else:
-        names = _confirmed(settings, app) if is_terminal() and not yes else None
+        names = _confirmed(settings, app) if is_interactive() and not yes else None
         asked = PruneRequest(app, versions=names, source="command")
         found = ask_receiver(settings, "POST", PATH, PruneResult, asked, seconds=PRUNING_SECONDS)
     if as_json:
@@ -179,11 +179,6 @@ def _confirmed(settings: Settings, app: str) -> list[str]:
     if names and not click.confirm(question, err=True):
         raise CommandError("nothing was deleted", NOT_DONE)
     return names
-
-
-def is_terminal() -> bool:
-    """Return whether standard input is a terminal."""
-    return sys.stdin.isatty()
 
 
 @click.command()

@@ -1,14 +1,18 @@
-"""Fixtures of tests that read notifications, or that try versions."""
+"""Fixtures of tests that read notifications, that try versions, or that run commands."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from receiver.rules import trial
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.sandbox.serving import serving
+from tests.support.commands import Commands, commands_beside
 from tests.support.notifications import NotificationListener
-from tests.support.receiver_process import APP
+from tests.support.receiver_here import ReceiverHere, receiver_here
+from tests.support.receiver_process import APP, RULE
+from tests.support.visitor import PAGE
 
 
 @pytest.fixture
@@ -20,6 +24,20 @@ def listener() -> NotificationListener:
 def url(listener: NotificationListener) -> Iterator[str]:
     with serving(listener.app) as base:
         yield base.replace("http://", "json://") + "/notify"
+
+
+@pytest.fixture
+def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
+    """A receiver with one rule, whose commands find it by its port."""
+    config = RULE + '\n[catch_up]\nevery = "off"\n'
+    with receiver_here(tmp_path, edgegap, config=config, environment=PAGE) as receiver:
+        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
+        yield receiver
+
+
+@pytest.fixture
+def beside(here: ReceiverHere) -> Commands:
+    return commands_beside(here)
 
 
 @pytest.fixture

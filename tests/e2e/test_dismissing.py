@@ -25,22 +25,9 @@ from tests.support.commands import Commands, commands_beside, commands_in
 from tests.support.ledger_work import OWNER, at, finish, one_claim, parked, pushed, settled, write
 from tests.support.receiver_here import ReceiverHere, receiver_here
 from tests.support.receiver_process import APP, RULE, ReceiverProcess, until
-from tests.support.visitor import PAGE, Visitor, visitor
+from tests.support.visitor import Visitor, visitor
 
 DAY = 24 * 3_600_000
-
-
-@pytest.fixture
-def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
-    config = RULE + '\n[catch_up]\nevery = "off"\n'
-    with receiver_here(tmp_path, edgegap, config=config, environment=PAGE) as receiver:
-        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
-        yield receiver
-
-
-@pytest.fixture
-def beside(here: ReceiverHere) -> Commands:
-    return commands_beside(here)
 
 
 @pytest.fixture

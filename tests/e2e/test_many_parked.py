@@ -1,9 +1,7 @@
 """A hundred thousand parked registrations: dismissed and replayed in parts."""
 
 import asyncio
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,24 +15,11 @@ from receiver.reasons import Reason
 from receiver.sandbox.edgegap import EdgegapSandbox
 from receiver.upkeep import operations
 from tests.e2e.test_dismissing import outcome, taken
-from tests.support.commands import Commands, commands_beside
+from tests.support.commands import Commands
 from tests.support.ledger_work import one_claim, parked, pushed, settled, write
-from tests.support.receiver_here import ReceiverHere, receiver_here
-from tests.support.receiver_process import APP, RULE
-from tests.support.visitor import PAGE, Reading, visitor
-
-
-@pytest.fixture
-def here(edgegap: str, tmp_path: Path) -> Iterator[ReceiverHere]:
-    config = RULE + '\n[catch_up]\nevery = "off"\n'
-    with receiver_here(tmp_path, edgegap, config=config, environment=PAGE) as receiver:
-        receiver.environment["PORT"] = receiver.url.rpartition(":")[2]
-        yield receiver
-
-
-@pytest.fixture
-def beside(here: ReceiverHere) -> Commands:
-    return commands_beside(here)
+from tests.support.receiver_here import ReceiverHere
+from tests.support.receiver_process import APP
+from tests.support.visitor import Reading, visitor
 
 
 def test_what_is_long_is_done_in_parts_that_are_printed_one_by_one(

@@ -170,7 +170,7 @@ def test_each_question_before_a_move_says_what_changes_and_what_runs(
     pushed(here, "1.1")
     reloaded(here, settings_of(CONFIG, 5, "canary-2"))
     sandbox.deployments.run(APP, "staging")
-    monkeypatch.setattr(channels, "is_terminal", lambda: True)
+    monkeypatch.setattr(channels, "is_interactive", lambda: True)
     facts = [
         ("has", f"{REPOSITORY}:1.1"),
         ("gets", f"{REPOSITORY}:1.0"),
@@ -320,7 +320,7 @@ def test_a_person_who_does_not_confirm_moves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pushed(here, "1.0")
-    monkeypatch.setattr(channels, "is_terminal", lambda: True)
+    monkeypatch.setattr(channels, "is_interactive", lambda: True)
 
     done = commands.run("promote", APP, "prod", given="n\n")
 
@@ -450,7 +450,7 @@ def test_what_was_shown_is_promoted_or_nothing(
     reloaded(here, moving)
     at = int(time.time()) - 100
     here.ended(here.push("1.0", pushed_at=at))
-    monkeypatch.setattr(channels, "is_terminal", lambda: True)
+    monkeypatch.setattr(channels, "is_interactive", lambda: True)
 
     def push_again(*_: object, **__: object) -> bool:
         digest = hub.push_image(REPOSITORY, "1.0")

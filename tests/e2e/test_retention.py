@@ -345,7 +345,7 @@ def test_each_listing_and_question_names_the_running_deployments(
     make(here, "1.0", "1.1", "1.2", "1.3")
     sandbox.deployments.run(APP, "1.1")
     sandbox.deployments.run(APP, "1.1")
-    monkeypatch.setattr("receiver.cli.versions.is_terminal", lambda: True)
+    monkeypatch.setattr("receiver.cli.versions.is_interactive", lambda: True)
     none, two = "no deployment of it is running", "2 deployments of it are running, so it is kept"
     unknown = "Edgegap did not say within 3 seconds how many deployments of it are running"
 
@@ -381,7 +381,7 @@ def test_on_a_terminal_it_asks_before_it_deletes(
     beside = commands_beside(here)
     switch_off(here)
     make(here, "1.0", "1.1", "1.2")
-    monkeypatch.setattr("receiver.cli.versions.is_terminal", lambda: True)
+    monkeypatch.setattr("receiver.cli.versions.is_interactive", lambda: True)
 
     done = beside.run("prune", APP, given=f"{answer}\n")
 

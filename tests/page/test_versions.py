@@ -60,7 +60,7 @@ def test_each_version_says_whose_push_made_it_and_why_it_is_kept(
     assert "<bdi>staging</bdi>" in shown["1.3.0"]
     assert "one of the newest" in shown["1.3.0"]
     assert "</span><bdi>staging</bdi></a>" not in shown["1.2.0"]
-    assert "move </span><bdi>staging</bdi><span class=\"heard\"> to 1.2.0<" in shown["1.2.0"]
+    assert 'move </span><bdi>staging</bdi><span class="heard"> to 1.2.0<' in shown["1.2.0"]
     assert "pinned" in shown["1.0.0"]
     assert "not created here" in shown["0.9.0"]
 
