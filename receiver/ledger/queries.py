@@ -59,7 +59,7 @@ _RECEIVED = """SELECT d.address, d.user_agent, d.status, d.body_start, b.headers
 _DELIVERIES_OF = "SELECT delivery_id FROM led_to WHERE registration_id = :id ORDER BY delivery_id"
 _REQUESTS_OF = "SELECT * FROM requests WHERE registration_id = :id ORDER BY attempt, step"
 DEPTH = 20_000  # deliveries searched for one page, if no index supports the filter
-COUNTED = 2000  # deliveries among which what no index supports is counted
+COUNTED = 500  # deliveries searched for one count, if no index supports the filter
 FEW = 2000  # overwritten tags that are all looked up; if there are more, deliveries are searched
 # Not a move or a trial that a person requested, which is accepted with a sentence.
 _IS_PUSH = """({0}.source NOT IN ('command', 'restore') OR {0}.verdict <> 'accepted'

@@ -39,7 +39,8 @@ def test_paused_and_shown_and_resumed_in_spite_of_it(commands: Commands) -> None
 
     assert commands.run("pause", "--all").exit_code == 0
     assert "paused" in commands.run("show", delivery).stdout
-    assert commands.run("resume", "--all").stdout.startswith("Resumed all repositories")
+    resumed = "Resumed all repositories, also those that were paused by name.\n"
+    assert commands.run("resume", "--all").stdout == resumed
 
 
 def test_a_variable_that_says_which_ledger_must_be_valid(commands: Commands) -> None:
