@@ -117,7 +117,7 @@ def test_a_pause_survives_a_restart_and_may_be_ended_without_a_server(
         assert state(receiver, held) == "queued"
     assert sandbox.calls == []
 
-    assert "Resumed all repositories" in commands.run("resume", "--all").stdout
+    assert "Resumed all repositories, also those" in commands.run("resume", "--all").stdout
     with receiver_here(tmp_path, edgegap, config=CONFIG):
         until(lambda: ("my-game", "1.0") in sandbox.versions)
 
